@@ -1,0 +1,43 @@
+"""How handgrad refuses: who, what came, what was expected, and the cure if it is known."""
+
+import difflib
+
+
+def suggestion(name, known):
+    """' Did you mean ...?' for the known name nearest to a wrong one, '' if none is near."""
+    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def refuse_unknown(who, given, known, kind="keys", error=ValueError):
+    """Raise if `given` holds a name that is not in `known`."""
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise error(
+            f"{who}: unknown {kind} {unknown}; it knows {sorted(known)}."
+            + suggestion(unknown[0], known)
+        )
+
+
+def look_up(who, table, name, kind):
+    """`table[name]`, or a ValueError that lists the names and the nearest one."""
+    if not isinstance(name, str) or name not in table:
+        raise ValueError(
+            f"{who}: unknown {kind} {name!r}; expected one of {sorted(table)}."
+            + suggestion(name, table)
+        )
+    return table[name]
+
+
+def check_range(who, name, value, low, high, *, open_low=False, open_high=False, hint=""):
+    """Raise unless `value` is a real number in the range."""
+    try:
+        above = value > low if open_low else value >= low
+        inside = above and (value < high if open_high else value <= high)
+    except TypeError:
+        inside = False
+    if not inside:
+        left, right = "(" if open_low else "[", ")" if open_high else "]"
+        raise ValueError(
+            f"{who}: {name} = {value!r}, expected a number in {left}{low}, {high}{right}.{hint}"
+        )

@@ -1,0 +1,104 @@
+"""Windows of images as matrices, and back: the one file that knows how images lie in memory.
+
+Images are shown as (N, C, H, W) arrays everywhere. The arrays made here lie in memory in the order
+(H, C, W, N): the batch is innermost, so that every copy runs over whole rows of numbers, whatever
+the size of the window.
+
+A convolution needs, for each output pixel, the window of the image under the filter. Classic im2col
+copies every pixel once for each of the HH * WW filter entries. Here the copy runs along the filter's
+*row* only (WW times), after which the windows of one output row are HH neighbouring image rows: one
+block of memory, which the next output row's block overlaps. So the matrix of windows
+
+    windows (OH, HH * WW * C, OW * N)
+
+is a view with overlapping blocks, and `filters (F, HH * WW * C) @ windows` is the convolution.
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+
+def output_size(size, window, stride, pad):
+    """How many windows fit along one axis: windows that would stick out are dropped."""
+    return (size + 2 * pad - window) // stride + 1
+
+
+def as_rows(x):
+    """Images (N, C, H, W) as an array (H, C, W, N), C-contiguous; copies only if it must."""
+    return np.ascontiguousarray(x.transpose(2, 1, 3, 0))
+
+
+def as_images(rows, shape):
+    """The inverse view: rows in memory order (H, C, W, N), shown as images of shape (N, C, H, W)."""
+    N, C, H, W = shape
+    return rows.reshape(H, C, W, N).transpose(3, 1, 0, 2)
+
+
+def pad_images(x, pad, value=0):
+    """A frame of `value`, pad = (rows, columns) wide, round images (N, C, H, W); x if no pad."""
+    if pad == (0, 0):
+        return x
+    N, C, H, W = x.shape
+    framed = np.full((H + 2 * pad[0], C, W + 2 * pad[1], N), value, x.dtype).transpose(3, 1, 0, 2)
+    framed[:, :, pad[0] : pad[0] + H, pad[1] : pad[1] + W] = x
+    return framed
+
+
+def filters_as_matrix(w):
+    """Filters (F, C, HH, WW) as rows (F, HH * WW * C), in the order of the windows' entries."""
+    return w.transpose(0, 2, 3, 1).reshape(len(w), -1)
+
+
+def matrix_as_filters(rows, shape):
+    """The inverse: rows (F, HH * WW * C) as filters of the given shape (F, C, HH, WW)."""
+    F, C, HH, WW = shape
+    return np.ascontiguousarray(rows.reshape(F, HH, WW, C).transpose(0, 3, 1, 2))
+
+
+def unfold(x, window, stride, pad):
+    """Images (N, C, H, W) to windows (OH, HH * WW * C, OW * N), as told at the top of this file.
+
+    window, stride, pad: pairs (along H, along W). The result is read-only: its blocks overlap.
+    """
+    (HH, WW), (sh, sw) = window, stride
+    rows = as_rows(pad_images(x, pad))  # (H, C, W, N)
+    H, C, W, N = rows.shape
+    OH, OW = output_size(H, HH, sh, 0), output_size(W, WW, sw, 0)
+    cols = np.empty((H, WW, C, OW, N), x.dtype)
+    for j in range(WW):
+        cols[:, j] = rows[:, :, j : j + sw * (OW - 1) + 1 : sw]
+    row, _, channel, _, _ = cols.strides
+    item = cols.itemsize
+    shape = (OH, HH * WW * C, OW * N)
+    return as_strided(cols, shape, (sh * row, channel, item), writeable=False)
+
+
+def fold(dwindows, x_shape, window, stride, pad):
+    """The adjoint of `unfold`: each pixel gets the sum of its copies' gradients.
+
+    dwindows (OH, HH * WW * C, OW * N) to dx (N, C, H, W); the frame's share is dropped.
+    """
+    (HH, WW), (sh, sw), (ph, pw) = window, stride, pad
+    N, C, H, W = x_shape
+    OH = len(dwindows)
+    OW = output_size(W, WW, sw, pw)
+    dwindows = dwindows.reshape(OH, HH, WW, C, OW, N)
+    dcols = np.zeros((H + 2 * ph, WW, C, OW, N), dwindows.dtype)
+    for i in range(HH):
+        dcols[i : i + sh * (OH - 1) + 1 : sh] += dwindows[:, i]
+    drows = np.zeros((H + 2 * ph, C, W + 2 * pw, N), dwindows.dtype)
+    for j in range(WW):
+        drows[:, :, j : j + sw * (OW - 1) + 1 : sw] += dcols[:, j]
+    return drows[ph : ph + H, :, pw : pw + W].transpose(3, 1, 0, 2)
+
+
+def window_entries(x, window, stride):
+    """Views of x (N, C, H, W), one for each entry of the window, each (N, C, OH, OW).
+
+    Entry (i, j) of every window at once; pooling is arithmetic on these.
+    """
+    (HH, WW), (sh, sw) = window, stride
+    OH, OW = output_size(x.shape[2], HH, sh, 0), output_size(x.shape[3], WW, sw, 0)
+    for i in range(HH):
+        for j in range(WW):
+            yield x[:, :, i : i + sh * (OH - 1) + 1 : sh, j : j + sw * (OW - 1) + 1 : sw]

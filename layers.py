@@ -1,0 +1,633 @@
+"""The layers: each a pair of plain functions, and every gradient written by hand.
+
+    out, cache = x_forward(x, ..., x_param)
+    dx, ... = x_backward(dout, cache)        one gradient per array argument, in their order
+
+`dout` is the gradient of the loss with respect to `out`; backward turns it into the gradient with
+respect to each argument (the chain rule, one link at a time). A loss is both at once:
+`loss, dx = x_loss(x, y)`.
+
+Letters, the same everywhere:
+    N examples   D inputs   M outputs   C channels, or classes   H x W image   F filters
+    HH x WW filter or window   OH x OW output image.   Images are (N, C, H, W).
+
+The contract of every pair:
+    - Arguments are never written to, and a cache serves any number of backward calls. The one thing
+      kept between calls, batch norm's running statistics, lives in the caller's `bn_param`.
+    - A gradient has the shape and the dtype of what it is the gradient of. float32 stays float32;
+      float64, longdouble and complex pass through, so that a gradient can be checked by complex
+      step. For its sake comparisons look at the real part.
+    - Arrays may lie in memory in any order. Empty batches work. A wrong shape or setting raises
+      ValueError: who, what came, what was expected.
+"""
+
+import math
+
+import numpy as np
+
+from .errors import check_range, look_up, refuse_unknown
+from .im2col import (
+    as_images,
+    as_rows,
+    filters_as_matrix,
+    fold,
+    matrix_as_filters,
+    output_size,
+    pad_images,
+    unfold,
+    window_entries,
+)
+
+# ---------------------------------------------------------------------------- affine
+
+
+def affine_forward(x, w, b):
+    """Affine map of a mini-batch: out = rows(x) @ w + b.
+
+    x: (N, d_1, ..., d_k), read as N rows of D = d_1 * ... * d_k.  w: (D, M).  b: (M,).
+    Returns out (N, M) and a cache. Raises ValueError on unequal D or M.
+    """
+    rows = x.reshape(len(x), math.prod(x.shape[1:]))  # (N, D); no -1: an empty batch has none
+    if w.shape != (rows.shape[1], *b.shape):
+        raise ValueError(
+            f"affine_forward: x {x.shape} has D = {rows.shape[1]} and b {b.shape}, "
+            f"so w should be {(rows.shape[1], *b.shape)}, not {w.shape}."
+        )
+    return _plus(rows @ w, b), (x.shape, rows, w, b.dtype)
+
+
+def affine_backward(dout, cache, need_dx=True):
+    """From dout (N, M): dx shaped as x, dw (D, M), db (M,).
+
+    need_dx=False leaves dx out (None): the first layer of a net has no use for it.
+    """
+    x_shape, rows, w, b_dtype = cache
+    _check_dout("affine_backward", dout, (len(rows), w.shape[1]))
+    dx = _cast((dout @ w.T).reshape(x_shape), rows.dtype) if need_dx else None
+    return dx, _cast(rows.T @ dout, w.dtype), _cast(dout.sum(axis=0), b_dtype)
+
+
+# ---------------------------------------------------------------------------- activations
+
+
+def relu_forward(x):
+    """Rectifier: out = max(x, 0), for x of any shape."""
+    out = np.where(x.real <= 0, x.dtype.type(0), x) if np.iscomplexobj(x) else np.maximum(x, 0)
+    return out, out
+
+
+def relu_backward(dout, cache):
+    """dx = dout where x > 0, else 0; at the kink, x = 0, the gradient is 0."""
+    out = cache
+    _check_dout("relu_backward", dout, out.shape)
+    return _cast(np.where(out.real > 0, dout, dout.dtype.type(0)), out.dtype)
+
+
+def leaky_relu_forward(x, alpha=0.01):
+    """Leaky rectifier: out = x where x > 0, else alpha * x, for x of any shape (Maas et al. 2013)."""
+    return np.where(x.real > 0, x, float(alpha) * x), (x, float(alpha))
+
+
+def leaky_relu_backward(dout, cache):
+    """dx = dout where x > 0, else alpha * dout; at x = 0 it is alpha * dout."""
+    x, alpha = cache
+    _check_dout("leaky_relu_backward", dout, x.shape)
+    return _cast(np.where(x.real > 0, dout, alpha * dout), x.dtype)
+
+
+def sigmoid_forward(x):
+    """Logistic function: out = 1 / (1 + exp(-x)), for x of any shape; no x overflows."""
+    positive = x.real > 0
+    e = np.exp(np.where(positive, -x, x))  # the exponent is never above 0
+    out = np.where(positive, 1, e) / (1 + e)
+    return out, out
+
+
+def sigmoid_backward(dout, cache):
+    """dx = dout * out * (1 - out)."""
+    out = cache
+    _check_dout("sigmoid_backward", dout, out.shape)
+    return _cast(dout * out * (1 - out), out.dtype)
+
+
+def tanh_forward(x):
+    """Hyperbolic tangent, for x of any shape."""
+    out = np.tanh(x)
+    return out, out
+
+
+def tanh_backward(dout, cache):
+    """dx = dout * (1 - out ** 2)."""
+    out = cache
+    _check_dout("tanh_backward", dout, out.shape)
+    return _cast(dout * (1 - out * out), out.dtype)
+
+
+# ---------------------------------------------------------------------------- dropout
+
+
+def dropout_forward(x, dropout_param):
+    """Inverted dropout (Srivastava et al. 2014): entries vanish in training, at test nothing does.
+
+    x: any shape. dropout_param:
+      p     the probability of *dropping* an entry, in [0, 1). What is left is scaled by
+            1 / (1 - p), so that its mean stays. (The course of 2018 and later calls the
+            probability of keeping p; that is 1 - p here.)
+      mode  'train' or 'test'.
+      seed  whatever `np.random.default_rng` takes; an equal seed gives an equal mask. Without it
+            each call draws a new one. NumPy's global generator is never touched.
+    """
+    refuse_unknown("dropout_forward", dropout_param, ("p", "mode", "seed"), "keys of dropout_param")
+    p, mode = dropout_param["p"], dropout_param["mode"]
+    check_range("dropout_forward", "p", p, 0, 1, open_high=True, hint=KEEP_HINT)
+    if not look_up("dropout_forward", MODES, mode, "mode"):
+        return x.copy(order="K"), (None, x.shape, x.dtype)
+    draws = np.random.default_rng(dropout_param.get("seed")).random(x.shape, np.float32)
+    mask = (draws >= p).astype(x.real.dtype)
+    mask *= 1 / (1 - float(p))
+    return x * mask, (mask, x.shape, x.dtype)
+
+
+def dropout_backward(dout, cache):
+    """dx = dout * mask, the mask of the forward pass (or dout itself, of a pass at test time)."""
+    mask, shape, dtype = cache
+    _check_dout("dropout_backward", dout, shape)
+    return _cast(dout.copy(order="K") if mask is None else dout * mask, dtype)
+
+
+MODES = {"train": True, "test": False}
+KEEP_HINT = (
+    " p is the probability of dropping; where p was the probability of keeping "
+    "(the course since 2018), pass 1 - p, and 0 for no dropout."
+)
+
+# ---------------------------------------------------------------------------- normalisation
+# Four layers, one formula: shift and scale until the mean is 0 and the variance 1 over some axes,
+# then give each feature (axis 1) a scale gamma and a shift beta of its own.
+#   batchnorm   (N, D)  over N    spatial_batchnorm   (N, C, H, W)  over N, H, W
+#   layernorm   (N, D)  over D    spatial_groupnorm   (N, C, H, W)  over H, W and a group of channels
+
+
+def batchnorm_forward(x, gamma, beta, bn_param):
+    """Batch normalisation (Ioffe & Szegedy 2015): out has mean beta and deviation gamma by column.
+
+    x: (N, D).  gamma, beta: (D,).  bn_param:
+      mode          'train': by the batch's mean and (biased) variance; 'test': by the running ones
+      eps           added to the variance (1e-5)
+      momentum      running = momentum * running + (1 - momentum) * the batch's (0.9)
+      running_mean, running_var   (D,), zeros at first; a training pass puts the new ones here
+    Returns out (N, D) and a cache.
+    """
+    return _batchnorm("batchnorm_forward", x, gamma, beta, bn_param, ndim=2)
+
+
+def batchnorm_backward(dout, cache):
+    """From dout (N, D): dx (N, D), dgamma (D,), dbeta (D,)."""
+    return _normalize_backward("batchnorm_backward", dout, cache)
+
+
+def spatial_batchnorm_forward(x, gamma, beta, bn_param):
+    """Batch normalisation of images: one mean and variance for each channel.
+
+    x: (N, C, H, W).  gamma, beta: (C,).  bn_param: as in `batchnorm_forward`, with C for D.
+    """
+    return _batchnorm("spatial_batchnorm_forward", x, gamma, beta, bn_param, ndim=4)
+
+
+def spatial_batchnorm_backward(dout, cache):
+    """From dout (N, C, H, W): dx (N, C, H, W), dgamma (C,), dbeta (C,)."""
+    return _normalize_backward("spatial_batchnorm_backward", dout, cache)
+
+
+def layernorm_forward(x, gamma, beta, ln_param):
+    """Layer normalisation (Ba, Kiros & Hinton 2016): each row by its own mean and variance.
+
+    x: (N, D).  gamma, beta: (D,).  ln_param: eps, added to the variance (1e-5).
+    """
+    _check_norm("layernorm_forward", x, gamma, beta, ln_param, ("eps",), ndim=2)
+    xhat, inv_std, _, _ = _standardize(x, (1,), ln_param.get("eps", 1e-5))
+    return _scale_and_shift(xhat, gamma, beta), (xhat, inv_std, gamma, beta.dtype, (1,), x.shape)
+
+
+def layernorm_backward(dout, cache):
+    """From dout (N, D): dx (N, D), dgamma (D,), dbeta (D,)."""
+    return _normalize_backward("layernorm_backward", dout, cache)
+
+
+def spatial_groupnorm_forward(x, gamma, beta, G, gn_param):
+    """Group normalisation (Wu & He 2018): each image by the mean and variance of G channel groups.
+
+    x: (N, C, H, W).  gamma, beta: (C,) or (1, C, 1, 1).  G: a divisor of C.
+    gn_param: eps, added to the variance (1e-5).
+    """
+    _check_norm("spatial_groupnorm_forward", x, gamma, beta, gn_param, ("eps",), ndim=4)
+    N, C, H, W = x.shape
+    if not isinstance(G, int | np.integer) or G < 1 or C % G:
+        raise ValueError(f"spatial_groupnorm_forward: G = {G!r}, expected a divisor of C = {C}.")
+    axes = (2, 3, 4)
+    groups = x.reshape(N, G, C // G, H, W)
+    xhat, inv_std, _, _ = _standardize(groups, axes, gn_param.get("eps", 1e-5))
+    out = _scale_and_shift(xhat.reshape(x.shape), gamma, beta)
+    return out, (xhat, inv_std, gamma, beta.dtype, axes, x.shape)
+
+
+def spatial_groupnorm_backward(dout, cache):
+    """From dout (N, C, H, W): dx (N, C, H, W), dgamma and dbeta shaped as gamma."""
+    return _normalize_backward("spatial_groupnorm_backward", dout, cache)
+
+
+def _batchnorm(who, x, gamma, beta, bn_param, ndim):
+    """Both batch norms: over every axis but 1, by the batch's statistics or the running ones."""
+    known = ("mode", "eps", "momentum", "running_mean", "running_var")
+    _check_norm(who, x, gamma, beta, bn_param, known, ndim)
+    training = look_up(who, MODES, bn_param.get("mode"), "mode")
+    eps, momentum = bn_param.get("eps", 1e-5), float(bn_param.get("momentum", 0.9))
+    zeros = np.zeros(gamma.size, x.real.dtype)
+    running = {key: bn_param.get(key, zeros) for key in ("running_mean", "running_var")}
+    if training and len(x):  # an empty batch has no statistics of its own
+        axes = tuple(a for a in range(ndim) if a != 1)
+        xhat, inv_std, mean, var = _standardize(x, axes, eps)
+        for (key, old), new in zip(running.items(), (mean, var), strict=True):
+            mixed = momentum * old + (1 - momentum) * new.real.reshape(old.shape)
+            bn_param[key] = mixed.astype(old.dtype)
+    else:
+        axes = None  # the running statistics do not depend on x
+        mean, var = (_feature_axis(r, ndim).astype(x.real.dtype) for r in running.values())
+        inv_std = 1 / np.sqrt(var + float(eps))
+        xhat = (x - mean) * inv_std
+    return _scale_and_shift(xhat, gamma, beta), (xhat, inv_std, gamma, beta.dtype, axes, x.shape)
+
+
+def _standardize(x, axes, eps):
+    """xhat = (x - mean) / sqrt(var + eps) over the axes; also 1 / sqrt(var + eps), mean and var."""
+    mean = _mean(x, axes)
+    centred = x - mean
+    var = _mean(centred * centred, axes)  # no abs: it must hold for a complex step
+    inv_std = 1 / np.sqrt(var + float(eps))
+    return centred * inv_std, inv_std, mean, var
+
+
+def _scale_and_shift(xhat, gamma, beta):
+    return xhat * _feature_axis(gamma, xhat.ndim) + _feature_axis(beta, xhat.ndim)
+
+
+def _normalize_backward(who, dout, cache):
+    """Through the scale and shift, then through xhat, on which mean and var depend as well.
+
+    With mean() over the axes: dx = (dxhat - mean(dxhat) - xhat * mean(dxhat * xhat)) / std.
+    """
+    xhat, inv_std, gamma, beta_dtype, axes, x_shape = cache
+    _check_dout(who, dout, x_shape)
+    others = tuple(a for a in range(dout.ndim) if a != 1)
+    dgamma = (dout * xhat.reshape(x_shape)).sum(axis=others).reshape(gamma.shape)
+    dbeta = dout.sum(axis=others).reshape(gamma.shape)
+    dxhat = (dout * _feature_axis(gamma, dout.ndim)).reshape(xhat.shape)
+    if axes is not None:
+        dxhat = dxhat - _mean(dxhat, axes) - xhat * _mean(dxhat * xhat, axes)
+    dx = (dxhat * inv_std).reshape(x_shape)
+    return _cast(dx, xhat.dtype), _cast(dgamma, gamma.dtype), _cast(dbeta, beta_dtype)
+
+
+def _mean(x, axes):
+    return x.sum(axis=axes, keepdims=True) / max(1, math.prod(x.shape[a] for a in axes))
+
+
+def _feature_axis(p, ndim):
+    """One number a feature, shaped to stand at axis 1: (1, D) or (1, C, 1, 1)."""
+    return p.reshape(1, -1, *(1,) * (ndim - 2))
+
+
+# ---------------------------------------------------------------------------- convolution
+
+
+def conv_forward(x, w, b, conv_param):
+    """Convolution (cross-correlation, as everywhere in this field) of images with F filters.
+
+    x: (N, C, H, W).  w: (F, C, HH, WW).  b: (F,).
+    conv_param: stride (1) and pad (0), the width of a frame of zeros; a number or a pair (H, W).
+    Returns out (N, F, OH, OW), OH = 1 + (H + 2 * pad - HH) // stride and OW alike, and a cache.
+    """
+    stride, pad = _conv_settings("conv_forward", x, w, b, conv_param)
+    N, F = len(x), len(w)
+    OH, OW = _output_shape("conv_forward", x, w.shape[2:], stride, pad)
+    windows = unfold(x, w.shape[2:], stride, pad)  # (OH, C * HH * WW, OW * N)
+    out = _plus(filters_as_matrix(w) @ windows, b[:, None])  # (OH, F, OW * N)
+    return as_images(out, (N, F, OH, OW)), (windows, w, b.dtype, x.shape, x.dtype, stride, pad)
+
+
+def conv_backward(dout, cache, need_dx=True):
+    """From dout (N, F, OH, OW): dx (N, C, H, W), dw (F, C, HH, WW), db (F,).
+
+    The convolution is a product of matrices, so its backward is two: with the filters for dx, with
+    the windows for dw. need_dx=False leaves dx out (None), as in `affine_backward`.
+    """
+    windows, w, b_dtype, x_shape, x_dtype, stride, pad = cache
+    OH, _, OW_N = windows.shape
+    N, F = x_shape[0], len(w)
+    OW = output_size(x_shape[3], w.shape[3], stride[1], pad[1])
+    _check_dout("conv_backward", dout, (N, F, OH, OW))
+    drows = as_rows(dout).reshape(OH, F, OW_N)
+    dw = matrix_as_filters((drows @ windows.transpose(0, 2, 1)).sum(axis=0), w.shape)
+    db = drows.sum(axis=(0, 2))
+    dx = None
+    if need_dx:
+        dwindows = filters_as_matrix(w).T @ drows  # (OH, C * HH * WW, OW * N)
+        dx = _cast(fold(dwindows, x_shape, w.shape[2:], stride, pad), x_dtype)
+    return dx, _cast(dw, w.dtype), _cast(db, b_dtype)
+
+
+# ---------------------------------------------------------------------------- pooling
+
+
+def max_pool_forward(x, pool_param):
+    """The largest entry of each window.
+
+    x: (N, C, H, W).  pool_param: pool_height, pool_width, stride (the window's size), and pad (0),
+    at most half the window; a frame of padding is never the largest. Windows may overlap.
+    Returns out (N, C, OH, OW), OH = 1 + (H + 2 * pad - pool_height) // stride, and a cache.
+    """
+    window, stride, pad = _pool_settings("max_pool_forward", x, pool_param)
+    framed = pad_images(x, pad, -np.inf)
+    entries = list(window_entries(framed, window, stride))
+    out = entries[0].copy(order="K")
+    for entry in entries[1:]:
+        out = _larger(out, entry)
+    return out, (framed, out, x.shape, window, stride, pad)
+
+
+def max_pool_backward(dout, cache):
+    """dx: each dout goes to the largest entry of its window; of equal ones, to the first."""
+    framed, out, x_shape, window, stride, pad = cache
+    _check_dout("max_pool_backward", dout, out.shape)
+    dframed = np.zeros_like(framed, dtype=np.result_type(dout, framed))
+    unclaimed = np.ones_like(out, dtype=bool)
+    entries = window_entries(framed, window, stride)
+    for entry, dentry in zip(entries, window_entries(dframed, window, stride), strict=True):
+        largest = (entry == out) & unclaimed
+        unclaimed &= ~largest
+        dentry += np.where(largest, dout, dout.dtype.type(0))
+    return _cast(_unpad(dframed, x_shape, pad), framed.dtype)
+
+
+def avg_pool_forward(x, pool_param):
+    """The mean of each window; a frame of padding counts as zeros (as PyTorch's default does).
+
+    x, pool_param and out as in `max_pool_forward`.
+    """
+    window, stride, pad = _pool_settings("avg_pool_forward", x, pool_param)
+    framed = pad_images(x, pad)
+    out = sum(window_entries(framed, window, stride)) / math.prod(window)
+    return out, (framed.shape, x.shape, x.dtype, window, stride, pad)
+
+
+def avg_pool_backward(dout, cache):
+    """dx: each dout is shared out equally in its window."""
+    framed_shape, x_shape, x_dtype, window, stride, pad = cache
+    OH, OW = (output_size(framed_shape[a + 2], window[a], stride[a], 0) for a in (0, 1))
+    _check_dout("avg_pool_backward", dout, (*x_shape[:2], OH, OW))
+    share = dout / math.prod(window)
+    dframed = pad_images(np.zeros_like(dout, shape=x_shape), pad)
+    for dentry in window_entries(dframed, window, stride):
+        dentry += share
+    return _cast(_unpad(dframed, x_shape, pad), x_dtype)
+
+
+def _larger(a, b):
+    """The entrywise maximum, by the real part; NaN stays NaN."""
+    return np.where(b.real > a.real, b, a) if np.iscomplexobj(a) else np.maximum(a, b)
+
+
+def _unpad(framed, x_shape, pad):
+    (ph, pw), (_, _, H, W) = pad, x_shape
+    return framed[:, :, ph : ph + H, pw : pw + W]
+
+
+# ---------------------------------------------------------------------------- by the definition
+# The same mathematics as loops: slow, and plain to read. Tests and the "vectorised against loops"
+# comparison hold the fast layers against these.
+
+
+def conv_forward_naive(x, w, b, conv_param):
+    """`conv_forward` by its definition: out[n, f, i, j] = sum(window(n, i, j) * w[f]) + b[f]."""
+    stride, pad = _conv_settings("conv_forward_naive", x, w, b, conv_param)
+    OH, OW = _output_shape("conv_forward_naive", x, w.shape[2:], stride, pad)
+    framed = np.pad(x, ((0, 0), (0, 0), (pad[0],) * 2, (pad[1],) * 2))
+    out = np.empty((len(x), len(w), OH, OW), np.result_type(x, w, b))
+    for n, f, i, j in np.ndindex(out.shape):
+        rows, columns = _window(i, j, w.shape[2:], stride)
+        out[n, f, i, j] = np.sum(framed[n, :, rows, columns] * w[f]) + b[f]
+    return out, (x, w, b, stride, pad)
+
+
+def conv_backward_naive(dout, cache):
+    """`conv_backward` by its definition: what went in as a factor gets dout times the other one."""
+    x, w, b, stride, pad = cache
+    framed = np.pad(x, ((0, 0), (0, 0), (pad[0],) * 2, (pad[1],) * 2))
+    dframed, dw, db = np.zeros_like(framed), np.zeros_like(w), np.zeros_like(b)
+    for n, f, i, j in np.ndindex(dout.shape):
+        rows, columns = _window(i, j, w.shape[2:], stride)
+        dframed[n, :, rows, columns] += dout[n, f, i, j] * w[f]
+        dw[f] += dout[n, f, i, j] * framed[n, :, rows, columns]
+        db[f] += dout[n, f, i, j]
+    return _unpad(dframed, x.shape, pad), dw, db
+
+
+def max_pool_forward_naive(x, pool_param):
+    """`max_pool_forward` by its definition."""
+    window, stride, pad = _pool_settings("max_pool_forward_naive", x, pool_param)
+    OH, OW = _output_shape("max_pool_forward_naive", x, window, stride, pad)
+    frame = ((0, 0), (0, 0), (pad[0],) * 2, (pad[1],) * 2)
+    framed = np.pad(x, frame, constant_values=-np.inf)
+    out = np.empty((*x.shape[:2], OH, OW), x.dtype)
+    for n, c, i, j in np.ndindex(out.shape):
+        rows, columns = _window(i, j, window, stride)
+        out[n, c, i, j] = np.max(framed[n, c, rows, columns])
+    return out, (framed, x.shape, window, stride, pad)
+
+
+def max_pool_backward_naive(dout, cache):
+    """`max_pool_backward` by its definition."""
+    framed, x_shape, window, stride, pad = cache
+    dframed = np.zeros_like(framed)
+    for n, c, i, j in np.ndindex(dout.shape):
+        rows, columns = _window(i, j, window, stride)
+        block = framed[n, c, rows, columns]
+        first = np.unravel_index(np.argmax(block), block.shape)
+        dframed[n, c, rows, columns][first] += dout[n, c, i, j]
+    return _unpad(dframed, x_shape, pad)
+
+
+def _window(i, j, size, stride):
+    """The slices of rows and of columns under output pixel (i, j)."""
+    top, left = i * stride[0], j * stride[1]
+    return slice(top, top + size[0]), slice(left, left + size[1])
+
+
+# ---------------------------------------------------------------------------- losses
+
+
+def svm_loss(x, y):
+    """Multi-class hinge loss (Weston & Watkins 1999), margin 1, mean over the batch.
+
+    x: scores (N, C).  y: labels (N,), integers in [0, C).
+    loss = sum over n and c != y_n of max(0, x[n, c] - x[n, y_n] + 1) / N.   Returns loss, dx (N, C).
+    """
+    picked = _check_labels("svm_loss", x, y)
+    N = max(1, len(x))
+    margins = x - x[picked][:, None] + 1
+    margins[picked] = 0
+    over = margins.real > 0
+    dx = over.astype(x.dtype)
+    dx[picked] = -over.sum(axis=1)  # the right class stands in every margin
+    return margins[over].sum() / N, dx / N
+
+
+def softmax_loss(x, y):
+    """Softmax and cross-entropy, mean over the batch; no score overflows.
+
+    x: scores (N, C).  y: labels (N,), integers in [0, C).
+    loss = -sum over n of log p[n, y_n] / N, p = exp(x) / sum over c of exp(x).
+    Returns loss and dx (N, C) = (p - one_hot(y)) / N.
+    """
+    picked = _check_labels("softmax_loss", x, y)
+    N = max(1, len(x))
+    shifted = x - x.real.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    dx = np.exp(log_p)
+    dx[picked] -= 1
+    return -log_p[picked].sum() / N, dx / N
+
+
+def mse_loss(x, y):
+    """Mean squared error, over every entry of x.
+
+    x: (N, C).  y: targets shaped as x, or labels (N,), integers in [0, C), read as one-hot rows.
+    loss = mean of (x - y) ** 2.  Returns loss and dx (N, C) = 2 * (x - y) / (N * C).
+    """
+    if np.ndim(y) == 1:
+        picked = _check_labels("mse_loss", x, y)
+        difference = x.copy()
+        difference[picked] -= 1
+    elif np.shape(y) == x.shape:
+        difference = x - y
+    else:
+        raise ValueError(
+            f"mse_loss: y has shape {np.shape(y)}, expected targets {x.shape} or labels {x.shape[:1]}."
+        )
+    size = max(1, x.size)
+    dx = difference * (2 / size)
+    return (difference * difference).sum() / size, _cast(dx, x.dtype)
+
+
+# ---------------------------------------------------------------------------- the course's names
+# The course keeps a slow and a fast version of each; here the fast one is the layer.
+
+batchnorm_backward_alt = batchnorm_backward
+conv_forward_fast = conv_forward_im2col = conv_forward_strides = conv_forward
+conv_backward_fast = conv_backward_im2col = conv_backward_strides = conv_backward
+max_pool_forward_fast, max_pool_backward_fast = max_pool_forward, max_pool_backward
+
+# ---------------------------------------------------------------------------- plumbing
+
+
+def _plus(a, b):
+    """a + b for an `a` that nobody else holds: in its own memory when the dtype allows."""
+    return np.add(a, b, out=a if np.result_type(a, b) == a.dtype else None)
+
+
+def _cast(grad, dtype):
+    """`grad` in the dtype of its argument; a complex one (of a complex step) is left whole."""
+    if grad.dtype == dtype or grad.dtype.kind == "c" != dtype.kind:
+        return grad
+    return grad.astype(dtype)
+
+
+def _pair(who, name, value, low):
+    """A setting that is one number for both image axes, or a pair (along H, along W)."""
+    pair = tuple(value) if np.iterable(value) else (value, value)
+    if len(pair) != 2 or any(not isinstance(v, int | np.integer) or v < low for v in pair):
+        raise ValueError(
+            f"{who}: {name} = {value!r}, expected a whole number of at least {low}, or two."
+        )
+    return pair
+
+
+def _conv_settings(who, x, w, b, conv_param):
+    refuse_unknown(who, conv_param, ("stride", "pad"), "keys of conv_param")
+    if x.ndim != 4 or w.ndim != 4:
+        raise ValueError(
+            f"{who}: x has shape {x.shape} and w {w.shape}, "
+            "expected images (N, C, H, W) and filters (F, C, HH, WW)."
+        )
+    if x.shape[1] != w.shape[1]:
+        raise ValueError(
+            f"{who}: x {x.shape} has C = {x.shape[1]}, but w {w.shape} expects C = {w.shape[1]}."
+        )
+    if b.shape != w.shape[:1]:
+        raise ValueError(
+            f"{who}: w {w.shape} has F = {len(w)}, so b should be {w.shape[:1]}, not {b.shape}."
+        )
+    stride = _pair(who, "stride", conv_param.get("stride", 1), low=1)
+    return stride, _pair(who, "pad", conv_param.get("pad", 0), low=0)
+
+
+def _pool_settings(who, x, pool_param):
+    known = ("pool_height", "pool_width", "stride", "pad")
+    refuse_unknown(who, pool_param, known, "keys of pool_param")
+    missing = [key for key in known[:2] if key not in pool_param]
+    if missing or x.ndim != 4:
+        raise ValueError(
+            f"{who}: x has shape {x.shape} and pool_param lacks {missing}, "
+            "expected images (N, C, H, W) and a window."
+        )
+    window = _pair(who, "window", (pool_param["pool_height"], pool_param["pool_width"]), low=1)
+    stride = _pair(who, "stride", pool_param.get("stride", window), low=1)
+    pad = _pair(who, "pad", pool_param.get("pad", 0), low=0)
+    if any(2 * p > size for p, size in zip(pad, window, strict=True)):
+        raise ValueError(f"{who}: pad = {pad} is more than half of the window {window}.")
+    _output_shape(who, x, window, stride, pad)
+    return window, stride, pad
+
+
+def _output_shape(who, x, window, stride, pad):
+    """(OH, OW), or a ValueError where not one window fits."""
+    size = [output_size(x.shape[a + 2], window[a], stride[a], pad[a]) for a in (0, 1)]
+    if min(size) < 1:
+        raise ValueError(
+            f"{who}: a window of {tuple(window)} does not fit into images of {x.shape[2:]} "
+            f"with pad {pad}; expected smaller windows or larger images."
+        )
+    return tuple(size)
+
+
+def _check_norm(who, x, gamma, beta, param, known, ndim):
+    refuse_unknown(who, param, (*known, "mode"), "keys of its settings")
+    shape = "(N, D)" if ndim == 2 else "(N, C, H, W)"
+    if x.ndim != ndim:
+        raise ValueError(f"{who}: x has shape {x.shape}, expected {shape}.")
+    features = x.shape[1]
+    if gamma.size != features or beta.size != features:
+        raise ValueError(
+            f"{who}: x {x.shape} has {features} features, so gamma and beta should hold {features} "
+            f"numbers each, not {gamma.shape} and {beta.shape}."
+        )
+
+
+def _check_dout(who, dout, shape):
+    if dout.shape != shape:
+        raise ValueError(f"{who}: dout has shape {dout.shape}, expected that of out, {shape}.")
+
+
+def _check_labels(who, x, y):
+    """The index (rows, labels) of each example's own class in scores x (N, C)."""
+    y = np.asarray(y)
+    if x.ndim != 2 or y.shape != x.shape[:1]:
+        raise ValueError(
+            f"{who}: x has shape {x.shape} and y {y.shape}, expected scores (N, C) and labels (N,)."
+        )
+    if y.dtype.kind not in "iu":
+        raise ValueError(f"{who}: y has dtype {y.dtype}, expected integers; try y.astype(int).")
+    if y.size and not (0 <= y.min() and y.max() < x.shape[1]):
+        wrong = y.min() if y.min() < 0 else y.max()
+        raise ValueError(f"{who}: y holds the label {wrong}, expected 0 to {x.shape[1] - 1}.")
+    return np.arange(len(y)), y
