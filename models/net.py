@@ -1,0 +1,267 @@
+"""A net as a list of layers over one dict of parameters: what all models have in common."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .. import layers as L
+from ..errors import look_up
+from ..im2col import output_size
+from ..randomness import generator, new_seed, sequence
+
+ACTIVATIONS = {
+    "identity": None,
+    "relu": (L.relu_forward, L.relu_backward),
+    "leaky_relu": (L.leaky_relu_forward, L.leaky_relu_backward),
+    "sigmoid": (L.sigmoid_forward, L.sigmoid_backward),
+    "tanh": (L.tanh_forward, L.tanh_backward),
+}
+POOLS = {
+    "max": (L.max_pool_forward, L.max_pool_backward),
+    "avg": (L.avg_pool_forward, L.avg_pool_backward),
+}
+LOSSES = {"softmax": L.softmax_loss, "svm": L.svm_loss, "mse": L.mse_loss}
+NORMALIZATIONS = (None, "batchnorm", "layernorm")
+
+
+def xavier(rng, shape, fan_in, fan_out):
+    """Uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
+    bound = math.sqrt(6 / (fan_in + fan_out))
+    return rng.uniform(-bound, bound, shape)
+
+
+def kaiming(rng, shape, fan_in, fan_out):
+    """Normal with deviation sqrt(2 / fan_in) (He et al. 2015)."""
+    return rng.standard_normal(shape) * math.sqrt(2 / fan_in)
+
+
+INITIALIZERS = {"xavier": xavier, "kaiming": kaiming}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One link of the chain: a pair of functions, the names of its parameters, its settings."""
+
+    forward: Callable
+    backward: Callable
+    names: tuple = ()
+    param: dict | None = field(default=None)  # conv_param, pool_param, bn_param, ...
+
+
+class Net:
+    """The base of the models: a subclass adds its layers in `__init__`, and that is all of it.
+
+    params  dict of arrays, read at every call: W1, b1, gamma1, beta1, W2, ...
+    loss    loss(X, y) -> loss, grads (same keys as params);  loss(X) -> scores (N, num_classes)
+
+    Common arguments of all models:
+      weight_scale  the deviation of the weights at the start, or 'xavier' or 'kaiming'; biases are 0
+      reg           L2 penalty: 0.5 * reg * sum(W * W) over weights, not over biases, gammas, betas
+      loss          'softmax', 'svm' or 'mse' (on one-hot targets)
+      dtype         of the parameters at the start; X is cast to what they are when `loss` is called
+      seed          of the initialisation and of dropout's masks. With a seed, `loss` gives the same
+                    numbers each time, as gradient checks need, and masks change with `step`, which
+                    the Solver counts; without one, each call draws new masks.
+    """
+
+    def __init__(self, input_dim, *, weight_scale, reg, loss, dtype, seed):
+        self.params, self.layers, self.bn_params = {}, [], []
+        self.input_dim = tuple(input_dim) if np.iterable(input_dim) else (input_dim,)
+        self.reg, self.dtype = reg, np.dtype(dtype).type
+        self.criterion = look_up(type(self).__name__, LOSSES, loss, "loss")
+        self.seed, self.step = new_seed() if seed is None else seed, 0
+        self._new_masks_each_call = seed is None
+        self._weight_scale = weight_scale
+        self._rng = generator(self.seed, "initialisation")
+        self._shape = self.input_dim  # of one example, after the layers so far
+
+    # ------------------------------------------------------------------ the two passes
+
+    def loss(self, X, y=None):
+        """Loss and gradients of a labelled mini-batch, or scores without labels.
+
+        X: (N, ...) of the model's input_dim; numbers of any kind.  y: labels (N,), integers.
+        """
+        X = self._as_input(X)
+        if y is None:
+            return self._forward(X, "test")[0]
+        if self._new_masks_each_call:
+            self.step += 1
+        scores, caches = self._forward(X, "train")
+        loss, dscores = self.criterion(scores, y)
+        grads = self._backward(dscores, caches)
+        return self._add_penalty(loss, grads)
+
+    def _forward(self, x, mode):
+        caches = []
+        for k, layer in enumerate(self.layers):
+            arrays = [self.params[name] for name in layer.names]
+            settings = [] if layer.param is None else [self._settings(k, layer, mode)]
+            try:
+                x, cache = layer.forward(x, *arrays, *settings)
+            except ValueError as error:
+                raise ValueError(f"{type(self).__name__}, layer {k + 1}: {error}") from error
+            caches.append(cache if mode == "train" else None)
+        return x, caches
+
+    def _backward(self, dout, caches):
+        """The chain rule from the last layer down to the first that has parameters."""
+        grads = {}
+        first = next(k for k, layer in enumerate(self.layers) if layer.names)
+        for k in range(len(self.layers) - 1, first - 1, -1):
+            layer, cache = self.layers[k], caches.pop()  # popped: its memory is free from here on
+            if not layer.names:
+                dout = layer.backward(dout, cache)
+                continue
+            skip_dx = {"need_dx": False} if k == first and layer.backward in CAN_SKIP_DX else {}
+            dout, *dparams = layer.backward(dout, cache, **skip_dx)
+            grads.update(zip(layer.names, dparams, strict=True))
+        return {name: grads[name] for name in self.params}
+
+    def _add_penalty(self, loss, grads):
+        if self.reg:
+            for name, w in self.params.items():
+                if name.startswith("W"):
+                    loss = loss + 0.5 * self.reg * np.dot(w.ravel(), w.ravel())
+                    grads[name] = grads[name] + self.reg * w
+        return loss, grads
+
+    def _settings(self, k, layer, mode):
+        """A layer's settings for one pass: the mode, and a mask of its own for each step."""
+        if layer.forward is L.dropout_forward:
+            return {
+                "p": layer.param["p"],
+                "mode": mode,
+                "seed": sequence(self.seed, "dropout", self.step, k),
+            }
+        if "running_mean" in layer.param:
+            layer.param["mode"] = mode  # the running statistics stay in this very dict
+        return layer.param
+
+    def _as_input(self, X):
+        X = np.asarray(X)
+        if X.ndim < 2 or not self._fits(X.shape[1:]):
+            expected = ", ".join(map(str, self.input_dim))
+            raise ValueError(
+                f"{type(self).__name__}.loss: X has shape {X.shape}, expected (N, {expected})."
+            )
+        first = next(iter(self.params.values()))
+        return X.astype(first.real.dtype, copy=False)
+
+    def _fits(self, shape):
+        flat = len(self.input_dim) == 1 and math.prod(shape) == self.input_dim[0]
+        return flat or tuple(shape) == self.input_dim
+
+    # ------------------------------------------------------------------ what a checkpoint needs
+
+    @property
+    def state(self):
+        """What a model keeps besides its parameters: seed and step, batch norm's running statistics.
+
+        A dict of arrays; assign one to put it back.
+        """
+        state = {"seed": np.array(self.seed), "step": np.array(self.step)}
+        for k, bn_param in enumerate(self.bn_params, 1):
+            for key in ("running_mean", "running_var"):
+                state[f"{key}{k}"] = bn_param[key].copy()
+        return state
+
+    @state.setter
+    def state(self, state):
+        self.seed, self.step = int(state["seed"]), int(state["step"])
+        for k, bn_param in enumerate(self.bn_params, 1):
+            for key in ("running_mean", "running_var"):
+                bn_param[key] = state[f"{key}{k}"].copy()
+
+    # ------------------------------------------------------------------ building
+
+    def _add_affine(self, M):
+        """Affine layer to M outputs, from whatever shape an example has by now."""
+        D = math.prod(self._shape)
+        W, b = self._new_weights((D, M), fan_in=D, fan_out=M, biases=M)
+        self._add(L.affine_forward, L.affine_backward, (W, b), shape=(M,))
+
+    def _add_conv(self, F, filter_size, pad):
+        """F square filters at stride 1."""
+        C, H, W = self._shape
+        area = filter_size * filter_size
+        shape = (F, C, filter_size, filter_size)
+        names = self._new_weights(shape, fan_in=C * area, fan_out=F * area, biases=F)
+        out = (F, *(output_size(size, filter_size, 1, pad) for size in (H, W)))
+        param = {"stride": 1, "pad": pad}
+        self._add(L.conv_forward, L.conv_backward, names, param, shape=out)
+
+    def _add_normalization(self, normalization):
+        who = type(self).__name__
+        if normalization not in NORMALIZATIONS:
+            raise ValueError(
+                f"{who}: normalization = {normalization!r}, expected one of {NORMALIZATIONS}."
+            )
+        if normalization is None:
+            return
+        features, images = self._shape[0], len(self._shape) == 3
+        k = 1 + sum(name.startswith("gamma") for name in self.params)
+        names = (f"gamma{k}", f"beta{k}")
+        self.params.update(
+            zip(names, (np.ones(features, self.dtype), np.zeros(features, self.dtype)), strict=True)
+        )
+        if normalization == "layernorm":
+            if images:
+                raise ValueError(f"{who}: layernorm is for affine layers; images take 'batchnorm'.")
+            self._add(L.layernorm_forward, L.layernorm_backward, names, {})
+            return
+        bn_param = {
+            "mode": "train",
+            "running_mean": np.zeros(features, self.dtype),
+            "running_var": np.zeros(features, self.dtype),
+        }
+        self.bn_params.append(bn_param)
+        pair = (
+            (L.spatial_batchnorm_forward, L.spatial_batchnorm_backward)
+            if images
+            else (L.batchnorm_forward, L.batchnorm_backward)
+        )
+        self._add(*pair, names, bn_param)
+
+    def _add_activation(self, activation):
+        pair = look_up(type(self).__name__, ACTIVATIONS, activation, "activation")
+        if pair:
+            self._add(*pair)
+
+    def _add_pool(self, pool, size, stride=None, pad=0):
+        pair = look_up(type(self).__name__, POOLS, pool, "pool")
+        stride = stride or size
+        C, *image = self._shape
+        param = {"pool_height": size, "pool_width": size, "stride": stride, "pad": pad}
+        out = (C, *(output_size(side, size, stride, pad) for side in image))
+        self._add(*pair, param=param, shape=out)
+
+    def _add_dropout(self, p):
+        L.dropout_forward(np.zeros(0), {"p": p, "mode": "test"})  # refuses a wrong p
+        if p:
+            self._add(L.dropout_forward, L.dropout_backward, param={"p": p})
+
+    def _add(self, forward, backward, names=(), param=None, shape=None):
+        if shape is not None and min(shape) < 1:
+            raise ValueError(
+                f"{type(self).__name__}: after layer {len(self.layers)} an image is "
+                f"{self._shape}, too small for {forward.__name__} with {param}."
+            )
+        self.layers.append(Layer(forward, backward, names, param))
+        self._shape = self._shape if shape is None else shape
+
+    def _new_weights(self, shape, fan_in, fan_out, biases):
+        k = 1 + sum(name.startswith("W") for name in self.params)
+        if isinstance(self._weight_scale, str):
+            init = look_up(type(self).__name__, INITIALIZERS, self._weight_scale, "weight_scale")
+            weights = init(self._rng, shape, fan_in, fan_out)
+        else:
+            weights = self._weight_scale * self._rng.standard_normal(shape)
+        self.params[f"W{k}"] = weights.astype(self.dtype)
+        self.params[f"b{k}"] = np.zeros(biases, self.dtype)
+        return f"W{k}", f"b{k}"
+
+
+CAN_SKIP_DX = (L.affine_backward, L.conv_backward)
