@@ -1,3 +1,6 @@
 """handgrad: neural networks whose every gradient is written by hand, fast, in pure NumPy."""
 
+from .solver import Solver
+
 __version__ = "0.1.0"
+__all__ = ["Solver"]

@@ -1,0 +1,332 @@
+"""The command line: handgrad train | gradcheck | download."""
+
+import argparse
+import csv
+import inspect
+import json
+import math
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from . import __version__
+from .data_utils import DATA_SETS, SOURCES
+from .files import written_whole
+from .models import ACTIVATIONS, INITIALIZERS, LOSSES, MODELS, POOLS
+from .optim import CONFIGS, UPDATE_RULES
+
+DEFAULTS = {
+    "model": "LeNet5",
+    "data": "digits",
+    "data_dir": None,
+    "epochs": 10,
+    "batch_size": 64,
+    "update_rule": "adam",
+    "learning_rate": None,
+    "lr_decay": 0.85,
+    "seed": 0,
+}
+# Options that are arguments of a model; each model takes those that its constructor names.
+MODEL_OPTIONS = (
+    "hidden_dims",
+    "filters",
+    "filter_size",
+    "pool",
+    "activation",
+    "normalization",
+    "dropout",
+    "reg",
+    "weight_scale",
+    "loss",
+)
+
+EXAMPLES = """\
+examples:
+  handgrad train                                     LeNet5 on digits that handgrad draws itself
+  handgrad download mnist                            fetch MNIST into the cache folder
+  handgrad train --data mnist --epochs 5             LeNet5 on MNIST
+  handgrad train --data cifar10 --model ConvNet --filters 32 32 pool 64 64 pool --normalization batchnorm
+  handgrad train --resume runs/20260101-120000-LeNet5-digits --epochs 20
+  handgrad gradcheck                                 every written gradient against a numerical one
+"""
+
+
+def main(argv=None):
+    """Run a command; returns the exit code. A user's mistake is one line on stderr, and code 2."""
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except (ValueError, TypeError, FileNotFoundError, ConnectionError, FloatingPointError) as error:
+        print(f"handgrad: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("handgrad: stopped by you.", file=sys.stderr)
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="handgrad",
+        description="Neural networks whose every gradient is written by hand, in pure NumPy.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"handgrad {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    train_ = commands.add_parser(
+        "train",
+        help="train a net and write a run folder",
+        description="Train a net. The run folder gets settings.json, history.csv, checkpoint.npz, "
+        "curves.png, mistakes.png and confusion.png.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train_.set_defaults(run=train)
+    _add_run_options(train_)
+    _add_model_options(train_)
+
+    check = commands.add_parser(
+        "gradcheck", help="hold every model's written gradients against numerical ones"
+    )
+    check.add_argument("--model", choices=MODELS, help="only this one (default: all)")
+    check.set_defaults(run=gradcheck)
+
+    fetch = commands.add_parser("download", help="fetch a data set, checked, from a mirror")
+    fetch.add_argument("data", choices=SOURCES)
+    fetch.add_argument("--data-dir", help="where to (default: HANDGRAD_DATA or the cache folder)")
+    fetch.set_defaults(run=download)
+    return parser
+
+
+def _add_run_options(parser):
+    group = parser.add_argument_group("the run")
+    default = {name: f"(default: {value})" for name, value in DEFAULTS.items()}
+    group.add_argument("--model", choices=MODELS, help=default["model"])
+    group.add_argument("--data", choices=DATA_SETS, help=default["data"])
+    group.add_argument("--data-dir", help="where data files are (default: HANDGRAD_DATA)")
+    group.add_argument("--epochs", type=int, help=default["epochs"])
+    group.add_argument("--batch-size", type=int, help=default["batch_size"])
+    group.add_argument("--update-rule", choices=UPDATE_RULES, help=default["update_rule"])
+    group.add_argument("--learning-rate", type=float, help="(default: the rule's own)")
+    group.add_argument(
+        "--lr-decay", type=float, help=f"its factor after each epoch {default['lr_decay']}"
+    )
+    group.add_argument("--seed", type=int, help=f"of everything random {default['seed']}")
+    group.add_argument("--out", help="the run folder (default: a new one in runs/)")
+    group.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    group.add_argument("--quiet", action="store_true", help="print the result only")
+
+
+def _add_model_options(parser):
+    group = parser.add_argument_group("the model (each has its own defaults)")
+    group.add_argument("--hidden-dims", type=int, nargs="*", help="widths of hidden affine layers")
+    group.add_argument(
+        "--filters",
+        type=_filter,
+        nargs="*",
+        help="convolutions and pools in order: 32 pool 64 pool",
+    )
+    group.add_argument("--filter-size", type=int)
+    group.add_argument("--pool", choices=POOLS)
+    group.add_argument("--activation", choices=ACTIVATIONS)
+    group.add_argument("--normalization", choices=("batchnorm", "layernorm"))
+    group.add_argument("--dropout", type=float, help="the probability of dropping")
+    group.add_argument("--reg", type=float, help="strength of the L2 penalty")
+    group.add_argument(
+        "--weight-scale", type=_scale, help=f"a number, or one of {', '.join(INITIALIZERS)}"
+    )
+    group.add_argument("--loss", choices=LOSSES)
+
+
+def _filter(text):
+    return text if text == "pool" else int(text)
+
+
+def _scale(text):
+    return text if text in INITIALIZERS else float(text)
+
+
+# ---------------------------------------------------------------------------- train
+
+
+def train(args):
+    """Train, test once, and leave a run folder behind."""
+    folder, settings = _resumed(args) if args.resume else _new_run(args)
+    data = _load(settings)
+    solver = _solver(settings, data, folder, quiet=args.quiet)
+    if args.resume:
+        solver.load_checkpoint(folder / "checkpoint.npz")
+    _write_json(folder / "settings.json", settings)
+    for _ in solver.epochs():
+        _write_history(folder / "history.csv", solver.history)
+    _report(solver, data, folder)
+    return 0
+
+
+def _new_run(args):
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    settings = {name: given.get(name, default) for name, default in DEFAULTS.items()}
+    settings |= {name: given[name] for name in MODEL_OPTIONS if name in given}
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = Path(args.out or Path("runs") / f"{stamp}-{settings['model']}-{settings['data']}")
+    if (folder / "checkpoint.npz").exists():
+        raise ValueError(
+            f"{folder} holds a run already; expected a new folder, or --resume {folder}."
+        )
+    return folder, settings
+
+
+def _resumed(args):
+    """The settings of the run in the folder; only the number of epochs may change."""
+    folder = Path(args.resume)
+    allowed = {"resume", "epochs", "quiet", "data_dir", "run"}  # not settings of the run
+    extra = [
+        name for name, value in vars(args).items() if value is not None and name not in allowed
+    ]
+    if extra:
+        raise ValueError(
+            f"--resume takes the run's own settings, but --{extra[0].replace('_', '-')} came too; "
+            "expected --epochs, --data-dir and --quiet at most."
+        )
+    try:
+        settings = json.loads((folder / "settings.json").read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder / 'settings.json'}: not JSON ({error}).") from error
+    for name in ("epochs", "data_dir"):
+        if getattr(args, name) is not None:
+            settings[name] = getattr(args, name)
+    return folder, settings
+
+
+def _load(settings):
+    loader = DATA_SETS[settings["data"]]
+    takes_folder = "data_dir" in inspect.signature(loader).parameters
+    return loader(settings["data_dir"]) if takes_folder else loader()
+
+
+def build_model(settings, image_shape):
+    """The model of a run's settings, for images of a shape (C, H, W)."""
+    model = MODELS[settings["model"]]
+    takes = inspect.signature(model).parameters
+    options = {name: settings[name] for name in MODEL_OPTIONS if name in settings}
+    if settings["model"] == "TwoLayerNet" and len(options.get("hidden_dims", [])) == 1:
+        (options["hidden_dim"],) = options.pop("hidden_dims")
+    for name in options:
+        if name not in takes:
+            raise ValueError(f"{settings['model']} takes no --{name.replace('_', '-')}.")
+    if settings["model"] == "FullyConnectedNet":
+        options.setdefault("hidden_dims", [100, 100])
+        options.setdefault("weight_scale", "kaiming")
+    if settings["model"] in ("TwoLayerNet", "FullyConnectedNet"):
+        image_shape = math.prod(image_shape)
+    return model(input_dim=image_shape, num_classes=10, seed=settings["seed"], **options)
+
+
+def _solver(settings, data, folder, quiet):
+    from .solver import Solver
+
+    rule, rate = settings["update_rule"], settings["learning_rate"]
+    return Solver(
+        build_model(settings, data["X_train"].shape[1:]),
+        data,
+        update_rule=rule,
+        optim_config={"learning_rate": rate or CONFIGS[rule]["learning_rate"]},
+        lr_decay=settings["lr_decay"],
+        batch_size=settings["batch_size"],
+        num_epochs=settings["epochs"],
+        print_every=0,
+        verbose=not quiet,
+        checkpoint_name=folder / "checkpoint",
+        seed=settings["seed"],
+    )
+
+
+def _report(solver, data, folder):
+    """The test accuracy with its interval, and the pictures."""
+    from scipy.stats import binomtest
+
+    from . import vis_utils
+
+    X, y = data["X_test"], data["y_test"]
+    predicted = solver.predict(X)
+    right = int((predicted == y).sum())
+    interval = binomtest(right, len(y)).proportion_ci(method="wilson")
+    vis_utils.save(vis_utils.plot_curves(solver), folder / "curves.png")
+    vis_utils.save(vis_utils.show_mistakes(X, y, predicted), folder / "mistakes.png")
+    counts = vis_utils.confusion_matrix(y, predicted, 10)
+    vis_utils.save(vis_utils.show_confusion(counts), folder / "confusion.png")
+    print(
+        f"test accuracy: {right / len(y):.4f} ({right} of {len(y)} images; "
+        f"95 % interval {interval.low:.4f} to {interval.high:.4f})"
+    )
+    print(f"run folder: {folder}")
+    print(f"curves: {folder / 'curves.png'}")
+
+
+def _write_json(path, content):
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _write_history(path, history):
+    with written_whole(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, history[0])
+        writer.writeheader()
+        writer.writerows(history)
+
+
+# ---------------------------------------------------------------------------- the other commands
+
+
+def gradcheck(args):
+    """Check each model on a small batch; exit code 1 if a gradient is wrong."""
+    import numpy as np
+
+    from .gradient_check import check_model
+
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((4, 3, 16, 16)), np.array([3, 1, 4, 1])
+    nets = {
+        "TwoLayerNet": {"input_dim": 768, "hidden_dim": 20, "weight_scale": "xavier", "reg": 0.1},
+        "FullyConnectedNet": {
+            "hidden_dims": [20, 15],
+            "input_dim": 768,
+            "normalization": "batchnorm",
+            "dropout": 0.3,
+            "weight_scale": "xavier",
+        },
+        "LeNet5": {"input_dim": (3, 16, 16)},
+        "ThreeLayerConvNet": {
+            "input_dim": (3, 16, 16),
+            "num_filters": 4,
+            "hidden_dim": 20,
+            "weight_scale": "kaiming",
+        },
+        "ConvNet": {
+            "filters": (6, "pool", 8, "pool"),
+            "hidden_dims": (20,),
+            "input_dim": (3, 16, 16),
+            "normalization": "batchnorm",
+            "dropout": 0.3,
+        },
+    }
+    reports = [
+        check_model(MODELS[name](seed=0, **options), X, y)
+        for name, options in nets.items()
+        if args.model in (None, name)
+    ]
+    print("\n\n".join(map(str, reports)))
+    wrong = [report.title for report in reports if not report]
+    largest = max(report.error for report in reports)
+    print(f"\nlargest relative error: {largest:.1e}; wrong: {', '.join(wrong) or 'none'}")
+    return 1 if wrong else 0
+
+
+def download(args):
+    """Fetch a data set."""
+    from .data_utils import download as fetch
+
+    for path in fetch(args.data, args.data_dir):
+        print(path)
+    return 0

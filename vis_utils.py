@@ -1,0 +1,164 @@
+"""Pictures: curves, image grids, filters, mistakes, confusion matrix. None needs a display.
+
+Each function gives a matplotlib Figure, which a notebook shows by itself; `save` writes it.
+Images are (N, C, H, W) with C = 1 (grey) or 3 (colour), in any range of numbers.
+"""
+
+import math
+
+import numpy as np
+
+from .files import written_whole
+
+
+def _figure(width, height):
+    from matplotlib.figure import Figure  # when first needed: it costs time at import
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure, path):
+    """Write a figure to a file, by its ending a PNG, PDF or SVG; the file is whole or not there."""
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    return path
+
+
+# ---------------------------------------------------------------------------- curves
+
+
+def plot_curves(solvers):
+    """Loss and accuracy while training: of one Solver, or of several in a dict {name: Solver}.
+
+    With several, colours tell the solvers apart; the loss is smoothed over a fiftieth of the run.
+    """
+    several = isinstance(solvers, dict)
+    solvers = solvers if several else {"": solvers}
+    figure = _figure(11, 4)
+    losses, accuracies = figure.subplots(1, 2)
+    for k, (name, solver) in enumerate(solvers.items()):
+        color = f"C{k % 10}"
+        epochs = np.arange(1, len(solver.loss_history) + 1) / solver.iterations_per_epoch
+        if not several:
+            losses.plot(epochs, solver.loss_history, color=color, alpha=0.25, lw=0.8)
+        smooth = _smoothed(solver.loss_history, max(1, len(epochs) // 50))
+        losses.plot(epochs[len(epochs) - len(smooth) :], smooth, color=color, label=name)
+        train = "--" if several else "-"
+        _plot_accuracy(accuracies, solver.train_acc_history, train, color, f"{name} train")
+        other = color if several else "C1"
+        _plot_accuracy(accuracies, solver.val_acc_history, "-", other, f"{name} validation")
+    losses.set(title="training loss", xlabel="epoch", ylabel="loss")
+    accuracies.set(title="accuracy", xlabel="epoch", ylabel="accuracy")
+    if several:
+        losses.legend()
+    if accuracies.lines:
+        accuracies.legend()
+    for axes in (losses, accuracies):
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _plot_accuracy(axes, history, style, color, label):
+    if history:
+        axes.plot(range(len(history)), history, style, color=color, marker=".", label=label.strip())
+
+
+def _smoothed(values, window):
+    """The running mean of `window` values; shorter by window - 1."""
+    sums = np.cumsum(np.concatenate([[0.0], values]))
+    return (sums[window:] - sums[:-window]) / window
+
+
+# ---------------------------------------------------------------------------- images
+
+
+def visualize_grid(Xs, ubound=255.0, padding=1):
+    """Images side by side as one, each stretched to the range 0 to ubound.
+
+    Xs: (N, H, W, C), as in the course.  Returns (rows * (H + padding) - padding, ..., C); a constant
+    image becomes zeros.
+    """
+    N, H, W, C = Xs.shape
+    columns = math.ceil(math.sqrt(N))
+    rows = math.ceil(N / columns) if N else 0
+    grid = np.zeros((rows * (H + padding), columns * (W + padding), C))
+    for n, image in enumerate(Xs):
+        top, left = n // columns * (H + padding), n % columns * (W + padding)
+        low, high = float(image.min()), float(image.max())
+        if high > low:
+            grid[top : top + H, left : left + W] = ubound * ((image - low) / (high - low))
+    return grid[: max(0, len(grid) - padding), : max(0, grid.shape[1] - padding)]
+
+
+def show_images(X, titles=None, columns=10):
+    """Images (N, C, H, W), each stretched to its own range, with a title each if given."""
+    X = np.asarray(X)
+    rows = max(1, math.ceil(len(X) / columns))
+    height = 1.0 if titles is None else 1.25
+    figure = _figure(columns, rows * height)
+    for k, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        axes.axis("off")
+        if k < len(X):
+            axes.imshow(_displayable(X[k]), cmap="gray", interpolation="nearest")
+            if titles is not None:
+                axes.set_title(str(titles[k]), fontsize=8)
+    return figure
+
+
+def show_filters(w):
+    """The filters (F, C, HH, WW) of a first layer; C = 1 or 3 as images, else channel by channel.
+
+    The weights (D, M) of a first affine layer: reshape w.T to (M, C, H, W).
+    """
+    F, C, HH, WW = w.shape
+    return show_images(
+        w if C in (1, 3) else w.reshape(F * C, 1, HH, WW), columns=8 if C in (1, 3) else C
+    )
+
+
+def show_mistakes(X, y, predicted, class_names=None, most=50):
+    """The images that were classified wrong, each with 'predicted, not true' above it."""
+    wrong = np.flatnonzero(np.asarray(y) != np.asarray(predicted))[:most]
+    names = (
+        class_names
+        if class_names is not None
+        else range(int(max(np.max(y), np.max(predicted))) + 1)
+    )
+    titles = [f"{names[predicted[n]]}, not {names[y[n]]}" for n in wrong]
+    return show_images(X[wrong], titles)
+
+
+def _displayable(image):
+    """One image (C, H, W) as (H, W) or (H, W, 3), in the range 0 to 1."""
+    image = image.astype(float)
+    low, high = image.min(), image.max()
+    image = (image - low) / (high - low if high > low else 1)
+    return image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+
+
+# ---------------------------------------------------------------------------- confusion
+
+
+def confusion_matrix(y, predicted, num_classes):
+    """counts (C, C): entry (i, j) is how many of class i were taken for class j."""
+    counts = np.zeros((num_classes, num_classes), int)
+    np.add.at(counts, (np.asarray(y), np.asarray(predicted)), 1)
+    return counts
+
+
+def show_confusion(counts, class_names=None):
+    """A confusion matrix with its numbers; the colour is the share of the true class."""
+    C = len(counts)
+    names = list(class_names) if class_names is not None else list(range(C))
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    figure = _figure(1.5 + 0.5 * C, 1 + 0.5 * C)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(counts.shape):
+        if counts[i, j]:
+            color = "white" if shares[i, j] > 0.5 else "black"
+            axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color=color)
+    axes.set_xticks(range(C), names)
+    axes.set_yticks(range(C), names)
+    axes.set(xlabel="predicted", ylabel="true")
+    return figure
