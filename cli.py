@@ -45,7 +45,7 @@ examples:
   handgrad train                                     LeNet5 on digits that handgrad draws itself
   handgrad download mnist                            fetch MNIST into the cache folder
   handgrad train --data mnist --epochs 5             LeNet5 on MNIST
-  handgrad train --data cifar10 --model ConvNet --filters 32 32 pool 64 64 pool --normalization batchnorm
+  handgrad train --data cifar10 --model ConvNet --filters 32 pool 64 pool --normalization batchnorm
   handgrad train --resume runs/20260101-120000-LeNet5-digits --epochs 20
   handgrad gradcheck                                 every written gradient against a numerical one
 """
@@ -171,9 +171,7 @@ def _new_run(args):
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = Path(args.out or Path("runs") / f"{stamp}-{settings['model']}-{settings['data']}")
     if (folder / "checkpoint.npz").exists():
-        raise ValueError(
-            f"{folder} holds a run already; expected a new folder, or --resume {folder}."
-        )
+        raise ValueError(f"{folder} holds a run already; expected a new folder, or --resume {folder}.")
     return folder, settings
 
 
@@ -181,9 +179,7 @@ def _resumed(args):
     """The settings of the run in the folder; only the number of epochs may change."""
     folder = Path(args.resume)
     allowed = {"resume", "epochs", "quiet", "data_dir", "run"}  # not settings of the run
-    extra = [
-        name for name, value in vars(args).items() if value is not None and name not in allowed
-    ]
+    extra = [name for name, value in vars(args).items() if value is not None and name not in allowed]
     if extra:
         raise ValueError(
             f"--resume takes the run's own settings, but --{extra[0].replace('_', '-')} came too; "

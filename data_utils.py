@@ -224,9 +224,7 @@ def _cifar_arrays(batch, name):
     X, y = batch.get("data"), np.asarray(batch.get("labels", []))
     if not isinstance(X, np.ndarray) or X.dtype != np.uint8 or X.shape != (len(y), 3072):
         came = f"{X.dtype} {X.shape}" if isinstance(X, np.ndarray) else type(X).__name__
-        raise ValueError(
-            f"{name}: 'data' is {came} beside {len(y)} labels, expected uint8 (N, 3072)."
-        )
+        raise ValueError(f"{name}: 'data' is {came} beside {len(y)} labels, expected uint8 (N, 3072).")
     if y.dtype.kind not in "iu" or (y.size and not (0 <= y.min() and y.max() <= 9)):
         raise ValueError(f"{name}: labels are not integers from 0 to 9.")
     return X.reshape(-1, 3, 32, 32), y.astype(np.int64)
@@ -298,9 +296,7 @@ def get_CIFAR10_data(
         "test": (X_test[:num_test], y_test[:num_test]),
     }
     mean = mean_image(parts["train"][0], dtype) if subtract_mean else 0.0
-    data = {
-        f"X_{part}": standardize(images, mean, dtype=dtype) for part, (images, _) in parts.items()
-    }
+    data = {f"X_{part}": standardize(images, mean, dtype=dtype) for part, (images, _) in parts.items()}
     return data | {f"y_{part}": labels for part, (_, labels) in parts.items()}
 
 
@@ -329,9 +325,7 @@ def load_digits_mat(data_dir=None):
                 f"{path}: X{ending} and y{ending} have shapes {came}, expected (N, 256) and (N, 1)."
             )
         if y.size and not (1 <= y.min() and y.max() <= 10):
-            raise ValueError(
-                f"{path}: y{ending} has labels {y.min()} to {y.max()}, expected 1 to 10."
-            )
+            raise ValueError(f"{path}: y{ending} has labels {y.min()} to {y.max()}, expected 1 to 10.")
         data[f"X_{part}"] = X.astype(np.uint8).reshape(-1, 1, 16, 16).transpose(0, 1, 3, 2).copy()
         data[f"y_{part}"] = y.ravel().astype(np.int64) % 10
     data["transform"] = _standardizer(data["X_train"])

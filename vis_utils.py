@@ -120,9 +120,7 @@ def show_mistakes(X, y, predicted, class_names=None, most=50):
     """The images that were classified wrong, each with 'predicted, not true' above it."""
     wrong = np.flatnonzero(np.asarray(y) != np.asarray(predicted))[:most]
     names = (
-        class_names
-        if class_names is not None
-        else range(int(max(np.max(y), np.max(predicted))) + 1)
+        class_names if class_names is not None else range(int(max(np.max(y), np.max(predicted))) + 1)
     )
     titles = [f"{names[predicted[n]]}, not {names[y[n]]}" for n in wrong]
     return show_images(X[wrong], titles)

@@ -1,0 +1,224 @@
+"""The checker is checked: on functions with known derivatives, and on gradients wrong by 0.1 %."""
+
+import numpy as np
+import pytest
+from handgrad import layers as L
+from handgrad.gradient_check import (
+    check_layer,
+    check_loss,
+    check_model,
+    eval_numerical_gradient,
+    eval_numerical_gradient_array,
+    eval_numerical_gradient_blobs,
+    grad_check_sparse,
+    rel_error,
+)
+from handgrad.models import TwoLayerNet
+
+
+def test_rel_error():
+    assert rel_error(np.array([1.0, 2.0]), np.array([1.0, 2.0])) == 0
+    assert rel_error(np.array([1.0, 3.0]), np.array([1.0, 1.0])) == 0.5
+    assert rel_error(np.zeros(2), np.zeros(2)) == 0
+    assert rel_error(np.array([]), np.array([])) == 0
+    with pytest.raises(ValueError, match=r"x has shape \(2,\) and y \(2, 1\)"):
+        rel_error(np.zeros(2), np.zeros((2, 1)))
+
+
+def test_eval_numerical_gradient_and_what_it_prints(rng, capsys):
+    x = rng.standard_normal((2, 3))
+    np.testing.assert_allclose(eval_numerical_gradient(lambda x: np.sum(x**3), x), 3 * x**2, rtol=1e-8)
+    assert capsys.readouterr().out == ""
+    eval_numerical_gradient(lambda x: np.sum(x), x, verbose=True)
+    assert len(capsys.readouterr().out.splitlines()) == 6
+
+
+def test_functions_that_ignore_their_argument_see_the_change(rng):
+    x = rng.standard_normal((2, 3))
+    before = x.copy()
+    np.testing.assert_allclose(eval_numerical_gradient(lambda _: np.sum(x * x), x), 2 * x, rtol=1e-8)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_x_is_restored_when_the_function_fails(rng):
+    x = rng.standard_normal(3)
+    before = x.copy()
+
+    def fails(_):
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        eval_numerical_gradient(fails, x)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_eval_numerical_gradient_array(rng):
+    x, df = rng.standard_normal((2, 3)), rng.standard_normal((2, 3))
+    grad = eval_numerical_gradient_array(np.tanh, x, df)
+    np.testing.assert_allclose(grad, df / np.cosh(x) ** 2, rtol=1e-8)
+    # a function that gives back the very array it was given, which is then changed again
+    np.testing.assert_allclose(eval_numerical_gradient_array(lambda x: x, x, df), df, rtol=1e-9)
+
+
+class Blob:
+    def __init__(self, vals, diffs=None):
+        self.vals, self.diffs = vals, diffs
+
+
+def test_eval_numerical_gradient_blobs(rng):
+    a, b = Blob(rng.standard_normal((2, 3))), Blob(rng.standard_normal((3, 4)))
+    out = Blob(np.zeros((2, 4)), rng.standard_normal((2, 4)))
+
+    def product(a, b, out):
+        out.vals = a.vals @ b.vals
+
+    da, db = eval_numerical_gradient_blobs(product, (a, b), out)
+    np.testing.assert_allclose(da, out.diffs @ b.vals.T, rtol=1e-7)
+    np.testing.assert_allclose(db, a.vals.T @ out.diffs, rtol=1e-7)
+
+
+def test_grad_check_sparse_can_fail(rng, capsys):
+    x = rng.standard_normal((4, 5))
+    right = grad_check_sparse(lambda x: np.sum(x * x), x, 2 * x, num_checks=5, seed=0)
+    wrong = grad_check_sparse(lambda x: np.sum(x * x), x, 2.002 * x, num_checks=5, seed=0)
+    assert right < 1e-8
+    assert wrong == pytest.approx(0.0005, rel=0.01)
+    assert capsys.readouterr().out.count("relative error") == 10
+
+
+def test_grad_check_sparse_of_a_vanishing_gradient():
+    assert grad_check_sparse(lambda x: 1.0, np.ones(3), np.zeros(3), num_checks=3) == 0
+
+
+@pytest.mark.parametrize("x", [np.arange(3), [1.0, 2.0], np.ones(2, complex)])
+def test_only_floats_can_be_perturbed(x):
+    with pytest.raises(TypeError, match="expected an array of floats"):
+        eval_numerical_gradient(np.sum, x)
+    with pytest.raises(TypeError, match="expected an array of floats"):
+        grad_check_sparse(np.sum, x, x)
+
+
+# ---------------------------------------------------------------------------- reports
+
+
+def wrong_at(entry, factor):
+    def backward(dout, cache):
+        dx = L.tanh_backward(dout, cache)
+        dx[entry] *= factor
+        return dx
+
+    return backward
+
+
+@pytest.mark.parametrize("factor", [1.001, 1 + 1e-9])
+def test_a_gradient_wrong_in_one_entry_is_found_and_named(factor):
+    x = np.linspace(-1, 1, 12).reshape(3, 4)
+    report = check_layer(L.tanh_forward, wrong_at((2, 1), factor), x)
+    assert not report
+    (row,) = report.rows
+    assert row.where == (2, 1)
+    assert row.error == pytest.approx(factor - 1, rel=1e-3)
+    with pytest.raises(AssertionError, match="WRONG"):
+        report.require()
+
+
+def test_a_right_gradient_passes_and_prints_as_a_table():
+    report = check_layer(L.tanh_forward, L.tanh_backward, np.linspace(-1, 1, 12).reshape(3, 4))
+    assert report
+    assert report.error < 1e-13
+    title, head, row = str(report).splitlines()
+    assert title == "tanh_forward (complex step)"
+    assert head.split() == ["array", "shape", "checked", "error", "at", "written", "numeric", "verdict"]
+    assert "(3, 4)" in row
+    assert row.endswith("ok")
+
+
+def test_kinds_of_faults_have_names():
+    x = np.ones((2, 3))
+    assert "shape (6,)" in str(check_layer(L.tanh_forward, lambda d, c: d.ravel(), x))
+    assert "not finite" in str(check_layer(L.tanh_forward, lambda d, c: d * np.nan, x))
+    with pytest.raises(ValueError, match="gave 2 gradients, expected 1"):
+        check_layer(L.tanh_forward, lambda d, c: (d, d), x)
+
+
+def magnitude_forward(x):
+    return np.abs(x), x
+
+
+def magnitude_backward(dout, cache, factor=1.0):
+    return factor * dout * np.sign(cache)
+
+
+def cast_forward(x):
+    return np.asarray(x, dtype=float) ** 2, x
+
+
+def cast_backward(dout, cache):
+    return 2 * dout * cache
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward"), [(magnitude_forward, magnitude_backward), (cast_forward, cast_backward)]
+)
+def test_functions_that_a_complex_step_cannot_see_through(forward, backward):
+    x = np.array([-1.5, 0.5, 2.0])
+    report = check_layer(forward, backward, x)
+    assert report
+    assert report.rows[0].method == "central differences"
+    assert not check_layer(forward, lambda d, c: 1.001 * backward(d, c), x)
+
+
+def test_settings_are_fresh_for_each_call():
+    bn_param = {"mode": "train"}
+    rng = np.random.default_rng(0)
+    check_layer(
+        L.batchnorm_forward, L.batchnorm_backward, rng.random((5, 2)), np.ones(2), np.ones(2), bn_param
+    )
+    assert bn_param == {"mode": "train"}
+
+
+def test_check_loss_finds_a_wrong_gradient(rng):
+    def wrong(x, y):
+        value, dx = L.softmax_loss(x, y)
+        return value, 1.001 * dx
+
+    x, y = rng.standard_normal((4, 3)), np.array([0, 1, 2, 0])
+    assert check_loss(L.softmax_loss, x, y)
+    assert not check_loss(wrong, x, y)
+
+
+class WrongNet(TwoLayerNet):
+    """Its gradient of W2 is wrong by 0.1 % in one entry."""
+
+    entry = (3, 1)
+
+    def loss(self, X, y=None):
+        if y is None:
+            return super().loss(X)
+        loss, grads = super().loss(X, y)
+        grads["W2"][self.entry] *= 1.001
+        return loss, grads
+
+
+@pytest.mark.parametrize("entries", [None, 5])
+def test_check_model_names_the_wrong_parameter(rng, entries):
+    model = WrongNet(4, 6, 3, seed=0, weight_scale=1.0)
+    X, y = rng.standard_normal((5, 4)), np.array([0, 1, 2, 0, 1])
+    before = {name: p.copy() for name, p in model.params.items()}
+    report = check_model(model, X, y, entries=entries)
+    assert [row.name for row in report.rows if not row.passed] == ["W2"]
+    if entries is None:
+        assert report.rows[2].where == (3, 1)
+        assert report.rows[2].error == pytest.approx(1e-3, rel=0.01)
+    for name, p in model.params.items():
+        np.testing.assert_array_equal(p, before[name])
+        assert p.dtype == np.float32
+
+
+def test_check_model_wants_a_function(rng):
+    from handgrad.models import FullyConnectedNet
+
+    X, y = rng.standard_normal((5, 4)), np.array([0, 1, 2, 0, 1])
+    with pytest.raises(ValueError, match="a model with dropout needs a seed"):
+        check_model(FullyConnectedNet([8], 4, 3, dropout=0.5), X, y)
+    check_model(FullyConnectedNet([8], 4, 3, dropout=0.5, seed=1), X, y).require()

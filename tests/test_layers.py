@@ -1,0 +1,618 @@
+"""Every pair stands in one table; a new layer is a new row."""
+
+import inspect
+import itertools
+import re
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import scipy.signal
+import scipy.special
+from handgrad import layers as L
+from handgrad.gradient_check import check_layer, check_loss, eval_numerical_gradient_array
+from hypothesis import given
+
+
+def images(N=3, C=2, H=6, W=5):
+    return (N, C, H, W)
+
+
+# id, forward, backward, shapes of the array arguments, settings
+ROWS = [
+    ("affine", L.affine_forward, L.affine_backward, [(4, 2, 3), (6, 5), (5,)], []),
+    ("affine-one-output", L.affine_forward, L.affine_backward, [(3, 6), (6, 1), (1,)], []),
+    ("relu", L.relu_forward, L.relu_backward, [(4, 3, 2)], []),
+    ("leaky_relu", L.leaky_relu_forward, L.leaky_relu_backward, [(4, 7)], [0.2]),
+    ("leaky_relu-default", L.leaky_relu_forward, L.leaky_relu_backward, [(4, 7)], []),
+    ("sigmoid", L.sigmoid_forward, L.sigmoid_backward, [(4, 7)], []),
+    ("tanh", L.tanh_forward, L.tanh_backward, [(4, 7)], []),
+    (
+        "dropout-train",
+        L.dropout_forward,
+        L.dropout_backward,
+        [(5, 8)],
+        [{"p": 0.4, "mode": "train", "seed": 3}],
+    ),
+    ("dropout-test", L.dropout_forward, L.dropout_backward, [(5, 8)], [{"p": 0.4, "mode": "test"}]),
+    (
+        "batchnorm-train",
+        L.batchnorm_forward,
+        L.batchnorm_backward,
+        [(6, 4), (4,), (4,)],
+        [{"mode": "train"}],
+    ),
+    (
+        "batchnorm-test",
+        L.batchnorm_forward,
+        L.batchnorm_backward,
+        [(6, 4), (4,), (4,)],
+        [{"mode": "test", "running_mean": np.arange(4.0), "running_var": np.arange(1.0, 5)}],
+    ),
+    ("layernorm", L.layernorm_forward, L.layernorm_backward, [(3, 5), (5,), (5,)], [{}]),
+    (
+        "spatial_batchnorm-train",
+        L.spatial_batchnorm_forward,
+        L.spatial_batchnorm_backward,
+        [images(), (2,), (2,)],
+        [{"mode": "train", "eps": 1e-3}],
+    ),
+    (
+        "spatial_batchnorm-test",
+        L.spatial_batchnorm_forward,
+        L.spatial_batchnorm_backward,
+        [images(), (2,), (2,)],
+        [{"mode": "test", "running_mean": np.ones(2), "running_var": np.full(2, 2.0)}],
+    ),
+    (
+        "spatial_groupnorm",
+        L.spatial_groupnorm_forward,
+        L.spatial_groupnorm_backward,
+        [images(2, 6, 3, 4), (1, 6, 1, 1), (1, 6, 1, 1)],
+        [3, {}],
+    ),
+    (
+        "spatial_groupnorm-flat",
+        L.spatial_groupnorm_forward,
+        L.spatial_groupnorm_backward,
+        [images(2, 6, 3, 4), (6,), (6,)],
+        [2, {}],
+    ),
+    (
+        "conv-pad-0",
+        L.conv_forward,
+        L.conv_backward,
+        [images(), (4, 2, 3, 3), (4,)],
+        [{"stride": 1, "pad": 0}],
+    ),
+    (
+        "conv-not-square",
+        L.conv_forward,
+        L.conv_backward,
+        [images(), (4, 2, 2, 3), (4,)],
+        [{"stride": (2, 1), "pad": (1, 2)}],
+    ),
+    (
+        "conv-windows-drop-pixels",
+        L.conv_forward,
+        L.conv_backward,
+        [images(H=8), (1, 2, 3, 2), (1,)],
+        [{"stride": 3}],
+    ),
+    (
+        "conv_naive",
+        L.conv_forward_naive,
+        L.conv_backward_naive,
+        [images(2, 2, 4, 5), (3, 2, 3, 2), (3,)],
+        [{"stride": 2, "pad": 1}],
+    ),
+    (
+        "max_pool",
+        L.max_pool_forward,
+        L.max_pool_backward,
+        [images()],
+        [{"pool_height": 2, "pool_width": 2, "stride": 2}],
+    ),
+    (
+        "max_pool-overlap-pad",
+        L.max_pool_forward,
+        L.max_pool_backward,
+        [images(H=7)],
+        [{"pool_height": 3, "pool_width": 2, "stride": (2, 1), "pad": 1}],
+    ),
+    (
+        "max_pool_naive",
+        L.max_pool_forward_naive,
+        L.max_pool_backward_naive,
+        [images(2, 2, 4, 4)],
+        [{"pool_height": 2, "pool_width": 3, "stride": 1}],
+    ),
+    (
+        "avg_pool",
+        L.avg_pool_forward,
+        L.avg_pool_backward,
+        [images()],
+        [{"pool_height": 2, "pool_width": 2, "stride": 2}],
+    ),
+    (
+        "avg_pool-overlap-pad",
+        L.avg_pool_forward,
+        L.avg_pool_backward,
+        [images(H=7)],
+        [{"pool_height": 3, "pool_width": 2, "stride": (2, 1), "pad": 1}],
+    ),
+]
+PAIRS = [pytest.param(*row[1:], id=row[0]) for row in ROWS]
+FAST = [pytest.param(*row[1:], id=row[0]) for row in ROWS if "naive" not in row[0]]
+LOSSES = [L.svm_loss, L.softmax_loss, L.mse_loss]
+
+ORDERS = {
+    "C": np.ascontiguousarray,
+    "Fortran": np.asfortranarray,
+    "batch-innermost": lambda a: np.ascontiguousarray(np.moveaxis(a, 0, -1)).transpose(
+        a.ndim - 1, *range(a.ndim - 1)
+    ),
+    "every-other": lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+    "backwards": lambda a: a[::-1].copy()[::-1],
+}
+
+
+def drawn(shapes, dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+
+
+def run(forward, backward, arrays, settings, seed=1):
+    """out, and the gradients for a random dout, which is returned too."""
+    out, cache = forward(*arrays, *[dict(s) if isinstance(s, dict) else s for s in settings])
+    dout = np.random.default_rng(seed).standard_normal(out.shape).astype(out.real.dtype)
+    return out, as_tuple(backward(dout, cache)), dout
+
+
+def as_tuple(grads):
+    return grads if isinstance(grads, tuple) else (grads,)
+
+
+def test_every_public_pair_and_loss_has_a_row():
+    """And every forward has its backward; the course's second names count as the layer itself."""
+    functions = {f for name, f in inspect.getmembers(L, inspect.isfunction) if not name.startswith("_")}
+    own = {f for f in functions if f.__module__ == L.__name__}
+    in_table = {f for row in ROWS for f in row[1:3]} | set(LOSSES)
+    assert own == in_table
+
+
+@pytest.mark.parametrize(("forward", "backward", "shapes", "settings"), PAIRS)
+class TestContract:
+    def test_gradient_by_complex_step(self, forward, backward, shapes, settings):
+        if forward is L.max_pool_forward_naive:
+            pytest.skip("np.max of complex numbers compares imaginary parts; see the next test")
+        report = check_layer(forward, backward, *drawn(shapes), *settings)
+        assert {row.method for row in report.rows} == {"complex step"}
+        report.require()
+        assert report.error < 1e-11  # an entry 1e-4 of the largest is right to 1e-15 of it
+
+    def test_gradient_by_central_differences(self, forward, backward, shapes, settings):
+        arrays = drawn(shapes, seed=4)
+        _, grads, dout = run(forward, backward, arrays, settings)
+        for array, grad in zip(arrays, grads, strict=True):
+            numeric = eval_numerical_gradient_array(
+                lambda _: run(forward, backward, arrays, settings)[0], array, dout
+            )
+            np.testing.assert_allclose(grad, numeric, rtol=1e-6, atol=1e-8)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
+    def test_shapes_and_dtype_are_kept(self, forward, backward, shapes, settings, dtype):
+        arrays = drawn(shapes, dtype)
+        out, grads, _ = run(forward, backward, arrays, settings)
+        assert out.dtype == dtype
+        assert [(g.shape, g.dtype) for g in grads] == [(a.shape, a.dtype) for a in arrays]
+
+    def test_a_gradient_has_its_arguments_dtype_whatever_dout_has(
+        self, forward, backward, shapes, settings
+    ):
+        arrays = drawn(shapes, np.float32)
+        out, cache = forward(*arrays, *settings)
+        grads = as_tuple(backward(np.ones(out.shape), cache))
+        assert [g.dtype for g in grads] == [a.dtype for a in arrays]
+
+    def test_nothing_is_written_to_and_backward_works_twice(self, forward, backward, shapes, settings):
+        arrays = drawn(shapes)
+        for array in arrays:
+            array.flags.writeable = False
+        out, cache = forward(*arrays, *settings)
+        dout = np.random.default_rng(1).standard_normal(out.shape)
+        dout.flags.writeable = False
+        first, second = as_tuple(backward(dout, cache)), as_tuple(backward(dout, cache))
+        for a, b in zip(first, second, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert not any(np.shares_memory(dout, g) for g in first)
+        assert not any(np.shares_memory(out, a) for a in arrays)
+
+    @pytest.mark.parametrize("order", ORDERS)
+    def test_any_memory_order(self, forward, backward, shapes, settings, order):
+        arrays = drawn(shapes)
+        out, grads, dout = run(forward, backward, arrays, settings)
+        lain = [ORDERS[order](a) for a in arrays]
+        out2, cache = forward(*lain, *settings)
+        np.testing.assert_allclose(out2, out, rtol=1e-12, atol=1e-13)
+        for g, h in zip(as_tuple(backward(ORDERS[order](dout), cache)), grads, strict=True):
+            np.testing.assert_allclose(g, h, rtol=1e-12, atol=1e-13)
+
+    def test_empty_batch(self, forward, backward, shapes, settings):
+        shapes = [(0, *shapes[0][1:]), *shapes[1:]]
+        arrays = drawn(shapes)
+        out, grads, _ = run(forward, backward, arrays, settings)
+        assert len(out) == 0
+        assert [g.shape for g in grads] == shapes
+        assert all(np.all(g == 0) for g in grads[1:])
+
+    def test_a_batch_equals_its_parts(self, forward, backward, shapes, settings):
+        together = any(isinstance(s, dict) and s.get("mode") == "train" for s in settings)
+        if together:
+            pytest.skip("in training the examples of a batch share statistics, or one mask")
+        arrays = drawn(shapes)
+        out, grads, dout = run(forward, backward, arrays, settings)
+        parts, sums = [], [0.0] * (len(arrays) - 1)
+        for n in range(len(arrays[0])):
+            one = slice(n, n + 1)
+            part, cache = forward(arrays[0][one], *arrays[1:], *settings)
+            dx, *rest = as_tuple(backward(dout[one], cache))
+            np.testing.assert_allclose(dx, grads[0][one], rtol=1e-10, atol=1e-12)
+            parts.append(part)
+            sums = [s + g for s, g in zip(sums, rest, strict=True)]
+        np.testing.assert_allclose(np.concatenate(parts), out, rtol=1e-10, atol=1e-12)
+        for s, g in zip(sums, grads[1:], strict=True):
+            np.testing.assert_allclose(s, g, rtol=1e-10, atol=1e-12)
+
+    def test_dout_of_a_wrong_shape_is_refused(self, forward, backward, shapes, settings):
+        if "naive" in forward.__name__:
+            pytest.skip("the loops are the definition, without checks")
+        out, cache = forward(*drawn(shapes), *settings)
+        with pytest.raises(ValueError, match=rf"{backward.__name__}: dout has shape"):
+            backward(np.ones((1, *out.shape)), cache)
+
+
+# ---------------------------------------------------------------------------- values
+
+
+def test_affine_known_value():
+    x = np.linspace(-0.1, 0.5, num=2 * 4 * 5 * 6).reshape(2, 4, 5, 6)
+    w = np.linspace(-0.2, 0.3, num=120 * 3).reshape(120, 3)
+    out, _ = L.affine_forward(x, w, np.linspace(-0.3, 0.1, num=3))
+    expected = [[1.49834967, 1.70660132, 1.91485297], [3.25553199, 3.5141327, 3.77273342]]
+    np.testing.assert_allclose(out, expected, atol=5e-9)
+
+
+def test_at_the_kink():
+    x = np.array([-1.0, 0.0, 2.0])
+    _, cache = L.relu_forward(x)
+    np.testing.assert_array_equal(L.relu_backward(np.full(3, 5.0), cache), [0, 0, 5])
+    _, cache = L.leaky_relu_forward(x, 0.1)
+    np.testing.assert_array_equal(L.leaky_relu_backward(np.full(3, 5.0), cache), [0.5, 0.5, 5])
+    assert L.relu_forward(np.array([1j * 1e-30]))[0].imag == 0
+
+
+@pytest.mark.parametrize(
+    ("forward", "oracle"),
+    [(L.sigmoid_forward, scipy.special.expit), (L.tanh_forward, np.tanh)],
+)
+def test_squashing_far_out(forward, oracle):
+    x = np.array([-1000.0, -40.0, -1.0, 0.0, 1.0, 40.0, 1000.0])
+    np.testing.assert_allclose(forward(x)[0], oracle(x), rtol=1e-15)
+
+
+def test_nan_is_not_swallowed():
+    x = np.array([[[[np.nan, 1.0], [2.0, 3.0]]]])
+    assert np.isnan(L.relu_forward(x)[0]).any()
+    assert np.isnan(L.max_pool_forward(x, {"pool_height": 2, "pool_width": 2})[0]).all()
+
+
+def test_conv_is_scipys_correlation():
+    x, w, b = drawn([(1, 3, 7, 8), (2, 3, 3, 4), (2,)])
+    out, _ = L.conv_forward(x, w, b, {})
+    for f in range(2):
+        expected = scipy.signal.correlate(x[0], w[f], mode="valid")[0] + b[f]
+        np.testing.assert_allclose(out[0, f], expected, rtol=1e-12)
+
+
+def test_avg_pool_by_hand():
+    x = np.arange(1.0, 10).reshape(1, 1, 3, 3)
+    out, _ = L.avg_pool_forward(x, {"pool_height": 2, "pool_width": 2, "stride": 1})
+    np.testing.assert_array_equal(out[0, 0], [[3, 4], [6, 7]])
+    out, _ = L.avg_pool_forward(x, {"pool_height": 2, "pool_width": 2, "stride": 2, "pad": 1})
+    np.testing.assert_array_equal(out[0, 0], [[0.25, 1.25], [2.75, 7]])
+
+
+@pytest.mark.parametrize(
+    ("forward", "x_shape", "axes", "extra"),
+    [
+        (L.batchnorm_forward, (50, 4), 0, ({"mode": "train", "eps": 0},)),
+        (L.layernorm_forward, (6, 40), 1, ({"eps": 0},)),
+        (L.spatial_batchnorm_forward, (5, 4, 3, 6), (0, 2, 3), ({"mode": "train", "eps": 0},)),
+    ],
+)
+def test_normalisation_gives_mean_beta_and_deviation_gamma(forward, x_shape, axes, extra):
+    x = 5 + 3 * drawn([x_shape])[0]
+    features = x_shape[1]
+    out, _ = forward(x, np.ones(features), np.zeros(features), *extra)
+    np.testing.assert_allclose(out.mean(axis=axes), 0, atol=1e-12)
+    np.testing.assert_allclose(out.std(axis=axes), 1, rtol=1e-12)
+
+
+def test_groupnorm_groups():
+    x = 5 + 3 * drawn([(2, 6, 3, 4)])[0]
+    out, _ = L.spatial_groupnorm_forward(x, np.ones(6), np.zeros(6), 3, {"eps": 0})
+    np.testing.assert_allclose(out.reshape(2, 3, -1).mean(axis=2), 0, atol=1e-12)
+    np.testing.assert_allclose(out.reshape(2, 3, -1).std(axis=2), 1, rtol=1e-12)
+
+
+def test_running_statistics_by_hand():
+    x = np.array([[1.0, 10.0], [3.0, 30.0]])  # means 2 and 20, biased variances 1 and 100
+    bn_param = {"mode": "train", "momentum": 0.75, "running_mean": np.array([4.0, 0.0])}
+    L.batchnorm_forward(x, np.ones(2), np.zeros(2), bn_param)
+    np.testing.assert_allclose(bn_param["running_mean"], [3.5, 5])
+    np.testing.assert_allclose(bn_param["running_var"], [0.25, 25])
+    bn_param["mode"] = "test"
+    out, _ = L.batchnorm_forward(np.array([[4.0, 5.0]]), np.full(2, 2.0), np.ones(2), bn_param)
+    np.testing.assert_allclose(out, [[1 + 2 * 0.5 / np.sqrt(0.25 + 1e-5), 1]])
+
+
+def test_an_empty_batch_leaves_the_running_statistics():
+    bn_param = {"mode": "train", "running_mean": np.ones(3), "running_var": np.ones(3)}
+    L.batchnorm_forward(np.empty((0, 3)), np.ones(3), np.zeros(3), bn_param)
+    np.testing.assert_array_equal(bn_param["running_mean"], 1)
+
+
+# ---------------------------------------------------------------------------- dropout
+
+
+def test_dropout_drops_p_and_keeps_the_mean():
+    x = np.full((400, 500), 3.0, np.float32)
+    out, _ = L.dropout_forward(x, {"p": 0.3, "mode": "train", "seed": 1})
+    assert np.all((out == 0) | np.isclose(out, x / 0.7))
+    assert (out == 0).mean() == pytest.approx(0.3, abs=0.005)
+    assert out.mean() == pytest.approx(3, abs=0.03)
+
+
+def test_dropout_masks_follow_the_seed_and_leave_numpys_generator_alone():
+    x = np.ones((20, 30))
+    np.random.seed(5)  # noqa: NPY002
+    expected = np.random.random(3)  # noqa: NPY002
+    np.random.seed(5)  # noqa: NPY002
+
+    def draw(**param):
+        return L.dropout_forward(x, {"p": 0.5, "mode": "train", **param})[0]
+
+    np.testing.assert_array_equal(draw(seed=1), draw(seed=1))
+    assert np.any(draw(seed=1) != draw(seed=2))
+    assert np.any(draw() != draw())
+    np.testing.assert_array_equal(np.random.random(3), expected)  # noqa: NPY002
+
+
+def test_dropout_has_the_same_mask_in_every_dtype():
+    param = {"p": 0.5, "mode": "train", "seed": 1}
+    wide = L.dropout_forward(np.ones((9, 9)), param)[0]
+    np.testing.assert_array_equal(L.dropout_forward(np.ones((9, 9), np.float32), param)[0], wide)
+
+
+# ---------------------------------------------------------------------------- fast against loops
+
+
+@st.composite
+def windows(draw):
+    """Images, a window, stride and pad that fit together."""
+    H, W = draw(st.integers(1, 8)), draw(st.integers(1, 8))
+    pad = draw(st.integers(0, 2)), draw(st.integers(0, 2))
+    HH = draw(st.integers(1, min(5, H + 2 * pad[0])))
+    WW = draw(st.integers(1, min(5, W + 2 * pad[1])))
+    stride = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    N, C = draw(st.integers(0, 3)), draw(st.integers(1, 3))
+    return (N, C, H, W), (HH, WW), stride, pad, draw(st.sampled_from(sorted(ORDERS)))
+
+
+def agree(forward, backward, naive, naive_backward, arrays, param, order):
+    out, cache = forward(*(ORDERS[order](a) for a in arrays), param)
+    expected, naive_cache = naive(*arrays, param)
+    np.testing.assert_allclose(out, expected, rtol=1e-12, atol=1e-12)
+    dout = np.random.default_rng(2).standard_normal(out.shape)
+    grads = as_tuple(backward(ORDERS[order](dout), cache))
+    for g, h in zip(grads, as_tuple(naive_backward(dout, naive_cache)), strict=True):
+        np.testing.assert_allclose(g, h, rtol=1e-12, atol=1e-12)
+
+
+@given(windows(), st.integers(1, 3))
+def test_conv_equals_the_loops(case, F):
+    x_shape, (HH, WW), stride, pad, order = case
+    arrays = drawn([x_shape, (F, x_shape[1], HH, WW), (F,)])
+    pairs = (L.conv_forward, L.conv_backward, L.conv_forward_naive, L.conv_backward_naive)
+    agree(*pairs, arrays, {"stride": stride, "pad": pad}, order)
+
+
+@given(windows(), st.booleans())
+def test_max_pool_equals_the_loops(case, ties):
+    x_shape, (PH, PW), stride, pad, order = case
+    pad = min(pad[0], PH // 2), min(pad[1], PW // 2)
+    arrays = drawn([x_shape])
+    if ties:
+        arrays = [np.round(arrays[0]).clip(0)]
+    param = {"pool_height": PH, "pool_width": PW, "stride": stride, "pad": pad}
+    if min(x_shape[2] + 2 * pad[0] - PH, x_shape[3] + 2 * pad[1] - PW) < 0:
+        with pytest.raises(ValueError, match="does not fit"):
+            L.max_pool_forward(*arrays, param)
+        return
+    pairs = (L.max_pool_forward, L.max_pool_backward)
+    agree(*pairs, L.max_pool_forward_naive, L.max_pool_backward_naive, arrays, param, order)
+
+
+def test_a_tie_goes_to_one_entry():
+    out, cache = L.max_pool_forward(np.zeros((1, 1, 4, 4)), {"pool_height": 2, "pool_width": 2})
+    dx = L.max_pool_backward(np.ones_like(out), cache)
+    assert dx.sum() == 4
+    assert sorted(np.unique(dx)) == [0, 1]
+
+
+@pytest.mark.parametrize("pair", [L.affine_backward, L.conv_backward])
+def test_need_dx_leaves_only_dx_out(pair):
+    forward, shapes, settings = {
+        L.affine_backward: (L.affine_forward, [(3, 4), (4, 2), (2,)], []),
+        L.conv_backward: (L.conv_forward, [(2, 1, 4, 4), (2, 1, 3, 3), (2,)], [{}]),
+    }[pair]
+    out, cache = forward(*drawn(shapes), *settings)
+    dout = drawn([out.shape])[0]
+    dx, *rest = pair(dout, cache, need_dx=False)
+    assert dx is None
+    for g, h in zip(rest, pair(dout, cache)[1:], strict=True):
+        np.testing.assert_array_equal(g, h)
+
+
+# ---------------------------------------------------------------------------- losses
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+class TestLosses:
+    def test_gradient_by_complex_step(self, loss, rng):
+        report = check_loss(loss, rng.standard_normal((6, 4)), rng.integers(4, size=6))
+        assert {row.method for row in report.rows} == {"complex step"}
+        assert report.require().error < 1e-12
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
+    def test_dtype_shape_and_purity(self, loss, rng, dtype):
+        x, y = rng.standard_normal((6, 4)).astype(dtype), rng.integers(4, size=6).astype(np.uint8)
+        before = x.copy()
+        value, dx = loss(x, y)
+        assert (dx.shape, dx.dtype) == (x.shape, x.dtype)
+        assert np.asarray(value).dtype == dtype
+        np.testing.assert_array_equal(x, before)
+
+    def test_a_batch_is_the_mean_of_its_parts(self, loss, rng):
+        x, y = rng.standard_normal((6, 4)), rng.integers(4, size=6)
+        value, dx = loss(x, y)
+        one = [loss(x[n : n + 1], y[n : n + 1]) for n in range(6)]
+        assert value == pytest.approx(np.mean([v for v, _ in one]))
+        np.testing.assert_allclose(dx, np.concatenate([d for _, d in one]) / 6, rtol=1e-12)
+
+    def test_empty_batch(self, loss):
+        value, dx = loss(np.empty((0, 4)), np.empty(0, int))
+        assert (value, dx.shape) == (0, (0, 4))
+
+    @pytest.mark.parametrize(
+        ("y", "message"),
+        [
+            ([0, -1], "label -1, expected 0 to 2"),
+            ([0, 3], "label 3, expected 0 to 2"),
+            ([0.0, 1.0], "dtype float64, expected integers"),
+            ([True, False], "dtype bool, expected integers"),
+            ([0, 1, 2], r"y \(3,\), expected scores"),
+        ],
+    )
+    def test_wrong_labels_are_refused(self, loss, y, message):
+        with pytest.raises(ValueError, match=rf"{loss.__name__}: .*{message}"):
+            loss(np.zeros((2, 3)), np.array(y))
+
+
+def test_softmax_loss_against_scipy(rng):
+    x, y = 5 * rng.standard_normal((8, 5)), rng.integers(5, size=8)
+    log_p = scipy.special.log_softmax(x, axis=1)
+    value, dx = L.softmax_loss(x, y)
+    assert value == pytest.approx(-log_p[np.arange(8), y].mean(), rel=1e-14)
+    np.testing.assert_allclose(dx, (np.exp(log_p) - np.eye(5)[y]) / 8, atol=1e-15)
+
+
+def test_losses_at_the_start_are_those_of_guessing(rng):
+    x, y = 1e-3 * rng.standard_normal((50, 10)), rng.integers(10, size=50)
+    assert L.svm_loss(x, y)[0] == pytest.approx(9.0, abs=5e-3)
+    assert L.softmax_loss(x, y)[0] == pytest.approx(2.3026, abs=5e-3)
+
+
+def test_losses_by_hand():
+    x, y = np.array([[2.0, 1.5, -1.0]]), np.array([1])
+    assert L.svm_loss(x, y)[0] == 1.5
+    np.testing.assert_array_equal(L.svm_loss(x, y)[1], [[1, -1, 0]])
+    assert L.mse_loss(x, y)[0] == pytest.approx((4 + 0.25 + 1) / 3)
+    assert L.mse_loss(x, np.array([[2.0, 1.5, 2.0]]))[0] == 3
+    with pytest.raises(ValueError, match="mse_loss: y has shape"):
+        L.mse_loss(x, np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize(("far", "expected"), [(-2000, 2000), (2000, 0)])
+def test_softmax_loss_of_far_scores(far, expected):
+    value, dx = L.softmax_loss(np.array([[0.0, far]]), np.array([1]))
+    assert value == expected
+    assert np.all(np.isfinite(dx))
+
+
+# ---------------------------------------------------------------------------- errors
+
+x4, w4, b4 = np.zeros((2, 3, 6, 6)), np.zeros((4, 3, 3, 3)), np.zeros(4)
+POOL = {"pool_height": 2, "pool_width": 2}
+ERRORS = [
+    (
+        L.affine_forward,
+        (np.zeros((4, 2, 3)), np.zeros((5, 6)), np.zeros(5)),
+        "w should be (6, 5), not (5, 6)",
+    ),
+    (
+        L.affine_forward,
+        (np.zeros((4, 6)), np.zeros((6, 5)), np.zeros(4)),
+        "w should be (6, 4), not (6, 5)",
+    ),
+    (
+        L.conv_forward,
+        (x4, np.zeros((4, 2, 3, 3)), b4, {}),
+        "has C = 3, but w (4, 2, 3, 3) expects C = 2",
+    ),
+    (L.conv_forward, (x4, w4, np.zeros(3), {}), "b should be (4,), not (3,)"),
+    (L.conv_forward, (x4[0], w4, b4, {}), "expected images (N, C, H, W)"),
+    (L.conv_forward, (x4, w4, b4, {"strid": 1}), "Did you mean 'stride'?"),
+    (L.conv_forward, (x4, w4, b4, {"stride": 0}), "stride = 0, expected a whole number of at least 1"),
+    (L.conv_forward, (x4, w4, b4, {"pad": -1}), "pad = -1, expected a whole number of at least 0"),
+    (L.conv_forward, (x4, w4, b4, {"stride": 1.5}), "stride = 1.5, expected a whole number"),
+    (L.conv_forward, (x4, np.zeros((4, 3, 9, 9)), b4, {}), "a window of (9, 9) does not fit"),
+    (L.max_pool_forward, (x4, {"pool_height": 2}), "pool_param lacks ['pool_width']"),
+    (L.max_pool_forward, (x4, {**POOL, "pad": 2}), "pad = (2, 2) is more than half of the window"),
+    (L.avg_pool_forward, (x4, {**POOL, "strides": 2}), "Did you mean 'stride'?"),
+    (L.dropout_forward, (x4, {"p": 1, "mode": "train"}), "p is the probability of dropping"),
+    (L.dropout_forward, (x4, {"p": 0.5, "mode": "Train"}), "unknown mode 'Train'"),
+    (L.dropout_forward, (x4, {"p": 0.5, "mode": "trian"}), "Did you mean 'train'?"),
+    (
+        L.batchnorm_forward,
+        (np.zeros((4, 3)), np.ones(4), np.ones(4), {"mode": "train"}),
+        "has 3 features",
+    ),
+    (L.batchnorm_forward, (x4, np.ones(3), np.ones(3), {"mode": "train"}), "expected (N, D)"),
+    (L.batchnorm_forward, (np.zeros((4, 3)), np.ones(3), np.ones(3), {}), "unknown mode None"),
+    (
+        L.spatial_batchnorm_forward,
+        (np.zeros((4, 3)), np.ones(3), np.ones(3), {}),
+        "expected (N, C, H, W)",
+    ),
+    (
+        L.layernorm_forward,
+        (np.zeros((4, 3)), np.ones(3), np.ones(3), {"epsilon": 1}),
+        "Did you mean 'eps'?",
+    ),
+    (
+        L.spatial_groupnorm_forward,
+        (x4, np.ones(3), np.ones(3), 2, {}),
+        "G = 2, expected a divisor of C = 3",
+    ),
+]
+
+
+@pytest.mark.parametrize(("function", "args", "message"), ERRORS)
+def test_errors_say_who_what_came_and_what_was_expected(function, args, message):
+    with pytest.raises(ValueError, match=rf"{function.__name__}: .*{re.escape(message)}"):
+        function(*args)
+
+
+def test_course_names_are_the_layers():
+    assert L.conv_forward_fast is L.conv_forward
+    assert L.batchnorm_backward_alt is L.batchnorm_backward
+
+
+@pytest.mark.parametrize(("stride", "pad"), list(itertools.product((1, 2, 3), (0, 1, 2))))
+def test_promised_shape_is_the_delivered_one(stride, pad):
+    param = {"stride": stride, "pad": pad}
+    out, _ = L.conv_forward(np.zeros((1, 1, 9, 7)), np.zeros((1, 1, 3, 2)), np.zeros(1), param)
+    expected = [1 + (9 + 2 * pad - 3) // stride, 1 + (7 + 2 * pad - 2) // stride]
+    assert list(out.shape[2:]) == expected

@@ -1,0 +1,143 @@
+"""One table of rules and one of schedules; a new one is a new row."""
+
+import functools
+import inspect
+
+import numpy as np
+import pytest
+from handgrad import optim
+from handgrad.optim import CONFIGS, SCHEDULES, UPDATE_RULES
+
+W = np.linspace(-0.4, 0.6, 20).reshape(4, 5)
+DW = np.linspace(-0.6, 0.4, 20).reshape(4, 5)
+
+# Two steps from w = 1 with gradients 0.5 and then -1, worked by hand with learning_rate 0.1.
+BY_HAND = {
+    "sgd": ({}, [0.95, 1.05]),
+    # v = -0.05, then 0.9 * -0.05 + 0.1 = 0.055
+    "sgd_momentum": ({}, [0.95, 1.005]),
+    # v = -0.05: 1 - 0.045 - 0.05;  v = 0.055: 0.905 + 0.0495 + 0.1
+    "nesterov_momentum": ({}, [0.905, 1.0545]),
+    # cache = 0.125: 1 - 0.05 / 0.3535534;  cache = 0.5625: + 0.1 / 0.75
+    "rmsprop": ({"decay_rate": 0.5}, [0.858578644, 0.991911977]),
+    # m, v = 0.25, 0.125, unbiased 0.5, 0.25: a step of 0.1;
+    # m, v = -0.375, 0.5625, unbiased -0.5, 0.75: back by 0.1 * 0.5 / 0.8660254
+    "adam": ({"beta1": 0.5, "beta2": 0.5}, [0.9, 0.957735027]),
+    # the same steps from w * (1 - 0.1 * 0.2): 0.98 - 0.1 = 0.88; 0.8624 + 0.0577350
+    "adamw": ({"beta1": 0.5, "beta2": 0.5, "weight_decay": 0.2}, [0.88, 0.920135027]),
+}
+
+
+def test_tables_are_complete():
+    functions = {
+        f
+        for name, f in inspect.getmembers(optim, inspect.isfunction)
+        if not name.startswith("_") and f.__module__ == optim.__name__
+    }
+    assert functions == set(UPDATE_RULES.values()) | set(SCHEDULES.values())
+    assert set(UPDATE_RULES) == set(CONFIGS) == set(BY_HAND)
+    assert set(SCHEDULES) == {row.func.__name__ for row, _ in SCHEDULE_ROWS}
+
+
+@pytest.mark.parametrize("name", UPDATE_RULES)
+class TestRules:
+    def test_two_steps_by_hand(self, name):
+        settings, expected = BY_HAND[name]
+        config = {"learning_rate": 0.1, **settings}
+        w = np.array([1.0])
+        for dw, value in zip((0.5, -1.0), expected, strict=True):
+            w, config = UPDATE_RULES[name](w, np.array([dw]), config)
+            np.testing.assert_allclose(w, value, atol=2e-8)
+
+    @pytest.mark.parametrize("function", ["bowl", "rosenbrock"])
+    def test_converges_to_the_known_minimum(self, name, function):
+        if function == "bowl":
+            w, target, rate, steps = np.array([2.0, -3.0]), np.array([0.5, 1.0]), 0.05, 500
+            gradient = lambda w: np.array([1.0, 4.0]) * (w - target)  # noqa: E731
+        else:
+            w, target, rate, steps = np.array([0.5, 0.5]), np.array([1.0, 1.0]), 1e-3, 40000
+            gradient = lambda w: np.array(  # noqa: E731
+                [-2 * (1 - w[0]) - 400 * w[0] * (w[1] - w[0] ** 2), 200 * (w[1] - w[0] ** 2)]
+            )
+        config = {"learning_rate": rate}
+        if name == "adamw":
+            config["weight_decay"] = 0.0
+        for t in range(steps):
+            config["learning_rate"] = rate * (
+                1 - t / steps
+            )  # rmsprop ends in a cycle as wide as its step
+            w, config = UPDATE_RULES[name](w, gradient(w), config)
+        np.testing.assert_allclose(w, target, atol=5e-3)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
+    def test_dtype_is_the_weights(self, name, dtype):
+        config = {"learning_rate": np.float64(1e-3)}  # as from np.logspace
+        w = W.astype(dtype)
+        for _ in range(2):
+            w, config = UPDATE_RULES[name](w, DW, config)
+            assert w.dtype == dtype
+            assert all(s.dtype == dtype for s in config.values() if isinstance(s, np.ndarray))
+
+    def test_arguments_are_not_written_to(self, name):
+        w, dw = W.copy(), DW.copy()
+        config = {}
+        next_w, returned = UPDATE_RULES[name](w, dw, config)
+        state = {k: v.copy() for k, v in config.items() if isinstance(v, np.ndarray)}
+        kept = {k: config[k] for k in state}
+        UPDATE_RULES[name](next_w, dw, config)
+        np.testing.assert_array_equal(w, W)
+        np.testing.assert_array_equal(dw, DW)
+        assert returned is config
+        assert not np.shares_memory(w, next_w)
+        for k in state:
+            np.testing.assert_array_equal(kept[k], state[k])
+
+    def test_only_state_goes_into_the_config(self, name):
+        config = {}
+        UPDATE_RULES[name](W, DW, config)
+        state = {key for key, default in CONFIGS[name].items() if default is None or key == "t"}
+        assert set(config) == state
+
+    def test_no_config_at_all(self, name):
+        next_w, config = UPDATE_RULES[name](W, DW)
+        assert next_w.shape == W.shape
+        assert config is not None
+
+    def test_errors(self, name):
+        with pytest.raises(
+            ValueError, match=rf"{name}: unknown config keys.*Did you mean 'learning_rate'"
+        ):
+            UPDATE_RULES[name](W, DW, {"learning_rat": 1.0})
+        with pytest.raises(ValueError, match=rf"{name}: dw has shape"):
+            UPDATE_RULES[name](W, DW.T, {})
+
+
+def test_known_value_of_momentum():
+    config = {"learning_rate": 1e-3, "velocity": np.linspace(0.6, 0.9, 20).reshape(4, 5)}
+    next_w, _ = optim.sgd_momentum(W, DW, config)
+    assert next_w[0, 0] == pytest.approx(0.1406, abs=1e-10)
+    assert config["velocity"][0, 0] == pytest.approx(0.5406, abs=1e-10)
+
+
+def test_state_of_a_wrong_shape_is_refused():
+    with pytest.raises(ValueError, match=r"sgd_momentum: velocity has shape \(3,\), but w has"):
+        optim.sgd_momentum(W, DW, {"velocity": np.zeros(3)})
+
+
+p = functools.partial
+SCHEDULE_ROWS = [  # a schedule, and its factor at (step, epoch)
+    (p(optim.constant), {(0, 0): 1, (99, 9): 1}),
+    (p(optim.epoch_decay, factor=0.8), {(0, 0): 1, (50, 1): 0.8, (99, 2): 0.64}),
+    (p(optim.halving, every=3), {(0, 2): 1, (0, 3): 0.5, (0, 6): 0.25}),
+    (p(optim.step_decay, every=5000, factor=0.9), {(4999, 7): 1, (5000, 7): 0.9, (15000, 7): 0.729}),
+    (p(optim.cosine, steps=100), {(0, 0): 1, (50, 0): 0.5, (100, 0): 0, (200, 0): 0}),
+    (p(optim.cosine, steps=100, floor=0.2), {(0, 0): 1, (50, 0): 0.6, (100, 0): 0.2}),
+    (p(optim.linear_warmup, steps=4), {(0, 0): 0.25, (3, 0): 1, (9, 0): 1}),
+    (p(optim.linear_warmup, steps=4, then=p(optim.halving, every=1)), {(1, 0): 0.5, (9, 2): 0.25}),
+]
+
+
+@pytest.mark.parametrize(("schedule", "factors"), SCHEDULE_ROWS)
+def test_schedules(schedule, factors):
+    for (step, epoch), factor in factors.items():
+        assert schedule(step, epoch) == pytest.approx(factor)
