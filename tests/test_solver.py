@@ -1,0 +1,526 @@
+"""The Solver: what the documents rely on, what the course's code got wrong, and resuming."""
+
+import functools
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from handgrad import Solver, optim
+from handgrad.models import FullyConnectedNet, TwoLayerNet
+from handgrad.solver import DivergenceError, load_params
+
+
+def net(**settings):
+    options = dict(input_dim=5, hidden_dim=8, num_classes=3, weight_scale=0.1, seed=0)
+    return TwoLayerNet(**{**options, **settings})
+
+
+def solve(data, model=None, **settings):
+    options = dict(
+        optim_config={"learning_rate": 0.1}, batch_size=20, num_epochs=4, verbose=False, seed=0
+    )
+    return Solver(model or net(), data, **{**options, **settings})
+
+
+def bn_net():
+    """Everything that has state: batch norm, dropout."""
+    return FullyConnectedNet(
+        [8, 6], 5, 3, weight_scale="kaiming", normalization="batchnorm", dropout=0.2, seed=0
+    )
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
+
+
+# ---------------------------------------------------------------------------- learning
+
+
+def test_it_learns_and_keeps_the_best(blobs):
+    solver = solve(blobs, num_epochs=10)
+    solver.train()
+    assert solver.best_val_acc > 0.9
+    assert solver.best_val_acc == max(solver.val_acc_history)
+    assert solver.check_accuracy(blobs["X_val"], blobs["y_val"]) == solver.best_val_acc
+    assert same(solver.model.params, solver.best_params)
+    assert len(solver.loss_history) == solver.iteration == 50
+    assert len(solver.train_acc_history) == len(solver.val_acc_history) == 11
+    assert [record["epoch"] for record in solver.history] == list(range(1, 11))
+
+
+@pytest.mark.parametrize("hidden_dims", [[100, 100], [100] * 4], ids=["three-layers", "five-layers"])
+def test_over_fits_fifty_images(real_data, hidden_dims):
+    """As the documents do, with 50 images of CIFAR-10 in 20 epochs."""
+    from handgrad.data_utils import get_CIFAR10_data
+
+    data = get_CIFAR10_data(num_training=50, num_validation=100, num_test=1, data_dir=real_data)
+    model = FullyConnectedNet(hidden_dims, weight_scale="kaiming", seed=0)
+    solver = Solver(
+        model,
+        data,
+        num_epochs=20,
+        batch_size=25,
+        optim_config={"learning_rate": 2e-4},
+        verbose=False,
+        seed=0,
+    )
+    solver.train()
+    assert solver.train_acc_history[-1] == 1.0
+
+
+def test_the_courses_lines(blobs, capsys):
+    solver = solve(blobs, verbose=True, num_epochs=2, print_every=4)
+    solver.train()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"(Iteration 1 / 10) loss: {solver.loss_history[0]:f}"
+    train, val = solver.train_acc_history[0], solver.val_acc_history[0]
+    assert lines[1] == f"(Epoch 0 / 2) train acc: {train:f}; val_acc: {val:f}"
+    assert [line.split(")")[0] for line in lines] == [
+        "(Iteration 1 / 10",
+        "(Epoch 0 / 2",
+        "(Iteration 5 / 10",
+        "(Epoch 1 / 2",
+        "(Iteration 9 / 10",
+        "(Epoch 2 / 2",
+    ]
+
+
+def test_quiet_in_a_pipe_and_when_told(blobs, capsys):
+    solve(blobs).train()
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+    solve(blobs, verbose=True).train()
+    assert capsys.readouterr().err == ""
+
+
+def test_the_bar_shows_what_it_should(blobs, capsys):
+    solve(blobs, verbose=True, progress=True, num_epochs=1).train()
+    shown = capsys.readouterr().err
+    assert "epoch 1/1" in shown
+    assert "images/s" in shown
+    assert "loss=" in shown
+    assert shown.count("\r") < 20
+
+
+def test_validation_is_not_needed(blobs):
+    data = {k: v for k, v in blobs.items() if "train" in k}
+    solver = solve(data, num_epochs=10)
+    solver.train()
+    assert solver.val_acc_history == []
+    assert solver.history[-1]["val_acc"] is None
+    assert solver.train_acc_history[-1] > 0.9
+
+
+class Hopeless:
+    """Wrong about every validation example: always says class 1."""
+
+    def __init__(self):
+        self.params = {"W": np.zeros((5, 3))}
+
+    def loss(self, X, y=None):
+        scores = np.tile([0.0, 1.0, 0.0], (len(X), 1))
+        return scores if y is None else (1.0, {"W": np.ones((5, 3))})
+
+
+def test_a_validation_accuracy_of_zero_loses_no_parameters(blobs):
+    model = Hopeless()
+    solve({**blobs, "y_val": np.zeros(50, int)}, model).train()
+    assert model.params.keys() == {"W"}
+
+
+# ---------------------------------------------------------------------------- batches
+
+
+class Recorder(Hopeless):
+    """Remembers the first column of what it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def loss(self, X, y=None):
+        if y is not None:
+            self.seen.append(X[:, 0].astype(int).tolist())
+        return super().loss(X, y)
+
+
+def numbered(n=53):
+    X = np.arange(n, dtype=float)[:, None].repeat(5, axis=1)
+    return {"X_train": X, "y_train": np.zeros(n, int), "X_val": X, "y_val": np.zeros(n, int)}
+
+
+def test_each_epoch_is_a_new_permutation_with_the_last_part_kept():
+    model = Recorder()
+    solve(numbered(), model, num_epochs=2).train()
+    assert [len(batch) for batch in model.seen] == [20, 20, 13] * 2
+    first, second = np.concatenate(model.seen[:3]).tolist(), np.concatenate(model.seen[3:]).tolist()
+    assert sorted(first) == sorted(second) == list(range(53))
+    assert first != second
+    assert first != sorted(first)
+
+
+def test_replacement_is_the_courses_way():
+    model = Recorder()
+    solver = solve(numbered(), model, num_epochs=2, sampling="replacement")
+    solver.train()
+    assert [len(batch) for batch in model.seen] == [20, 20] * 2
+    assert len(set(model.seen[0])) < 20
+
+
+def test_the_same_seed_repeats_bit_for_bit(blobs):
+    runs = [solve(blobs, bn_net(), update_rule="adam", seed=seed) for seed in (3, 3, 4)]
+    for solver in runs:
+        solver.train()
+    assert runs[0].loss_history == runs[1].loss_history != runs[2].loss_history
+    assert same(runs[0].model.params, runs[1].model.params)
+
+
+def test_a_run_without_a_seed_can_be_repeated_by_the_one_it_drew(blobs):
+    first = solve(blobs, seed=None)
+    first.train()
+    again = solve(blobs, seed=first.seed)
+    again.train()
+    assert first.loss_history == again.loss_history
+
+
+def test_numpys_global_generator_is_left_alone(blobs):
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    solve(blobs, bn_net()).train()
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_every_step_has_a_dropout_mask_of_its_own(blobs):
+    model = FullyConnectedNet([8], 5, 3, dropout=0.5, seed=0, weight_scale=0.1)
+    steps = []
+    original = model.loss
+
+    def loss(X, y=None):
+        if y is not None:
+            steps.append(model.step)
+        return original(X, y)
+
+    model.loss = loss
+    solve(blobs, model, num_epochs=2).train()
+    assert steps == list(range(10))
+
+
+def test_transform_and_augment(blobs):
+    data = {**blobs, "transform": lambda X: X / 2}
+    model = Recorder()
+    given = []
+
+    def augment(X, rng):
+        given.append(rng.random())
+        return 0 * X + 8
+
+    solve(data, model, augment=augment).train()
+    assert {v for batch in model.seen for v in batch} == {4}
+    assert len(set(given)) == len(model.seen) == 20
+
+
+# ---------------------------------------------------------------------------- rules and schedules
+
+
+def test_the_callers_config_is_not_written_to(blobs):
+    config = {"learning_rate": 1e-2}
+    solver = solve(blobs, update_rule="adam", optim_config=config)
+    solver.train()
+    assert config == {"learning_rate": 1e-2}
+    m = [c["m"] for c in solver.optim_configs.values()]
+    assert len({id(a) for a in m}) == len(solver.model.params)
+
+
+def test_float32_stays_float32(blobs):
+    solver = solve(blobs, update_rule="adam", optim_config={"learning_rate": np.float64(1e-2)})
+    solver.train()
+    assert {p.dtype for p in solver.model.params.values()} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "rates"),
+    [
+        ({"lr_decay": 0.5}, [0.1, 0.05, 0.025]),
+        ({"schedule": functools.partial(optim.halving, every=2)}, [0.1, 0.1, 0.05]),
+        ({"schedule": lambda step, epoch: 1 / (1 + epoch)}, [0.1, 0.05, 0.1 / 3]),
+    ],
+)
+def test_learning_rates(blobs, settings, rates):
+    solver = solve(blobs, num_epochs=3, **settings)
+    solver.train()
+    assert [record["learning_rate"] for record in solver.history] == pytest.approx(rates)
+
+
+def test_the_rules_default_rate_is_decayed_too(blobs):
+    solver = solve(blobs, optim_config=None, lr_decay=0.5, num_epochs=2)
+    solver.train()
+    assert [record["learning_rate"] for record in solver.history] == [1e-2, 5e-3]
+
+
+# ---------------------------------------------------------------------------- control
+
+
+def test_epochs_is_an_iterator(blobs):
+    solver = solve(blobs)
+    for record in solver.epochs():
+        assert record is solver.history[-1]
+        if record["epoch"] == 2:
+            break
+    assert solver.epoch == 2
+    assert same(solver.model.params, solver.best_params)
+
+
+@pytest.mark.parametrize("reason", [True, "far enough"])
+def test_stop(blobs, capsys, reason):
+    solver = solve(blobs, verbose=True, print_every=0, stop=lambda s: s.epoch >= 2 and reason)
+    solver.train()
+    assert solver.epoch == 2
+    assert ("Stopped after epoch 2: far enough" in capsys.readouterr().out) == isinstance(reason, str)
+
+
+def test_training_on_goes_on_from_the_last_parameters(blobs):
+    whole = solve(blobs, bn_net(), update_rule="adam", num_epochs=6)
+    whole.train()
+    parts = solve(blobs, bn_net(), update_rule="adam", num_epochs=2)
+    parts.train()
+    parts.num_epochs = 6
+    parts.train()
+    assert parts.loss_history == whole.loss_history
+
+
+def test_interrupted_by_the_keyboard(blobs):
+    model = net()
+    original = model.loss
+
+    def loss(X, y=None):
+        if y is not None and solver.iteration == 7:
+            raise KeyboardInterrupt
+        return original(X, y)
+
+    solver = solve(blobs, model)
+    model.loss = loss
+    with pytest.raises(KeyboardInterrupt):
+        solver.train()
+    assert solver.iteration == 7
+    assert model.loss(blobs["X_val"]).shape == (50, 3)
+
+
+# ---------------------------------------------------------------------------- divergence
+
+
+def test_divergence_stops_and_says_where(blobs):
+    model = net(weight_scale=1.0)
+    solver = solve(blobs, model, optim_config={"learning_rate": 1e30}, num_epochs=50)
+    with pytest.raises(
+        DivergenceError, match=r"iteration \d+ .*(W1|b1|W2|b2).*learning rate of 1e\+30"
+    ):
+        solver.train()
+    assert not np.isfinite(solver.loss_history[-1])
+    assert len(solver.loss_history) < 250
+    assert all(np.all(np.isfinite(p)) for p in model.params.values())
+
+
+def test_divergence_blames_unscaled_inputs(blobs):
+    data = {**blobs, "X_train": 1e6 * blobs["X_train"]}
+    with pytest.raises(DivergenceError, match="scale the inputs"):
+        solve(data, net(weight_scale=1.0), optim_config={"learning_rate": 1e25}, num_epochs=50).train()
+
+
+def test_divergence_blames_the_data(blobs):
+    data = {**blobs, "transform": lambda X: np.where(np.arange(len(X))[:, None] == 3, np.nan, X)}
+    with pytest.raises(DivergenceError, match="batch itself is not finite"):
+        solve(data).train()
+
+
+# ---------------------------------------------------------------------------- checkpoints
+
+RUN = dict(update_rule="adam", optim_config={"learning_rate": 0.02}, lr_decay=0.9)
+
+
+@pytest.mark.parametrize("rule", optim.UPDATE_RULES)
+def test_resumed_equals_uninterrupted(blobs, tmp_path, rule):
+    run = dict(RUN, update_rule=rule)
+    whole = solve(blobs, bn_net(), num_epochs=6, **run)
+    whole.train()
+    first = solve(blobs, bn_net(), num_epochs=3, checkpoint_name=tmp_path / "run", **run)
+    first.train()
+    resumed = solve(blobs, bn_net(), num_epochs=6, **run)
+    resumed.load_checkpoint(tmp_path / "run.npz")
+    resumed.train()
+    assert resumed.loss_history == whole.loss_history
+    assert resumed.val_acc_history == whole.val_acc_history
+    assert resumed.best_val_acc == whole.best_val_acc
+    assert same(resumed.model.params, whole.model.params)
+    assert same(resumed.model.state, whole.model.state)
+    for name, config in whole.optim_configs.items():
+        assert same(config, resumed.optim_configs[name])
+
+
+SCRIPT = """
+    import sys
+    import numpy as np
+    from handgrad import Solver
+    from handgrad.models import FullyConnectedNet
+
+    rng = np.random.default_rng(7)
+    y = np.arange(150) % 3
+    X = (rng.standard_normal((150, 5)) + 3 * np.eye(3, 5)[y]).astype(np.float32)
+    data = {"X_train": X[:100], "y_train": y[:100], "X_val": X[100:], "y_val": y[100:]}
+    model = FullyConnectedNet([8, 6], 5, 3, weight_scale="kaiming", normalization="batchnorm",
+                              dropout=0.2, seed=0)
+    solver = Solver(model, data, update_rule="adam", optim_config={"learning_rate": 0.02},
+                    lr_decay=0.9, batch_size=20, num_epochs=200000, verbose=False, seed=0,
+                    checkpoint_name=sys.argv[1])
+    for record in solver.epochs():
+        print(record["epoch"], flush=True)
+"""
+
+
+def test_killed_and_resumed_equals_uninterrupted(blobs, tmp_path):
+    """kill -9 at whatever moment: the checkpoint is whole, and the rest repeats bit for bit."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path / "run")], stdout=subprocess.PIPE
+    )
+    while int(process.stdout.readline()) < 5:
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    resumed = solve(blobs, bn_net(), num_epochs=10**6, **RUN)
+    resumed.load_checkpoint(tmp_path / "run.npz")
+    assert resumed.epoch >= 5
+    resumed.num_epochs = resumed.epoch + 2
+    resumed.train()
+    whole = solve(blobs, bn_net(), num_epochs=resumed.epoch, **RUN)
+    whole.train()
+    assert resumed.loss_history == whole.loss_history
+    assert same(resumed.model.params, whole.model.params)
+
+
+def test_a_failing_write_leaves_the_old_checkpoint(blobs, tmp_path, monkeypatch):
+    solver = solve(blobs, **RUN)
+    solver.train()
+    path = tmp_path / "run.npz"
+    solver.save_checkpoint(path)
+    before = path.read_bytes()
+
+    def full_disk(*args, **kwargs):
+        args[0].write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        solver.save_checkpoint(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_load_params_takes_the_best_or_the_last(blobs, tmp_path):
+    solver = solve(blobs, bn_net(), **RUN)
+    solver.train()
+    solver.save_checkpoint(tmp_path / "run.npz")
+    model = bn_net()
+    load_params(model, tmp_path / "run.npz")
+    np.testing.assert_array_equal(model.loss(blobs["X_val"]), solver.model.loss(blobs["X_val"]))
+    load_params(model, tmp_path / "run.npz", best=False)
+    assert same(model.params, solver._last[0])
+    with pytest.raises(ValueError, match="holds parameters"):
+        load_params(net(), tmp_path / "run.npz")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (dict(update_rule="sgd"), "was trained with update_rule = 'adam', but the Solver has 'sgd'"),
+        (dict(optim_config={"learning_rate": 0.5}), "was trained with optim_config"),
+        (dict(lr_decay=0.5), "was trained with schedule"),
+        (dict(batch_size=10), "was trained with batch_size = 20"),
+        (dict(seed=5), "was trained with seed = 0"),
+        (dict(model="net"), "expected a checkpoint of the same model"),
+    ],
+)
+def test_checkpoints_of_other_runs_are_refused(blobs, tmp_path, other, message):
+    solver = solve(blobs, bn_net(), **RUN)
+    solver.save_checkpoint(tmp_path / "run.npz")
+    model = net() if other.pop("model", None) else bn_net()
+    stranger = solve(blobs, model, **{**RUN, **other})
+    before = {name: p.copy() for name, p in model.params.items()}
+    with pytest.raises(ValueError, match=message):
+        stranger.load_checkpoint(tmp_path / "run.npz")
+    assert same(model.params, before)
+
+
+def test_a_solver_without_a_seed_takes_the_checkpoints(blobs, tmp_path):
+    solver = solve(blobs, **RUN)
+    solver.save_checkpoint(tmp_path / "run.npz")
+    other = solve(blobs, seed=None, **RUN)
+    other.load_checkpoint(tmp_path / "run.npz")
+    assert other.seed == 0
+
+
+# ---------------------------------------------------------------------------- what it refuses
+
+
+def broken(name, value):
+    return lambda data: {**data, name: value(data)}
+
+
+DATA_ERRORS = [
+    (lambda d: {k: v for k, v in d.items() if k != "y_train"}, r"data has no \['y_train'\]"),
+    (lambda d: {k: v for k, v in d.items() if k != "y_val"}, r"data has no \['y_val'\]"),
+    (broken("y_train", lambda d: d["y_train"][:-1]), "X_train has 100 examples and y_train the shape"),
+    (broken("X_train", lambda d: d["X_train"][:0]), "X_train has 0 examples"),
+    (broken("y_train", lambda d: d["y_train"].astype(float)), "dtype float64, expected integers"),
+    (broken("y_val", lambda d: d["y_val"] - 1), r"y_val\[2\] = -1, but the model has 3 classes"),
+    (broken("y_train", lambda d: d["y_train"] + 1), r"y_train\[2\] = 3, but the model has 3 classes"),
+    (
+        broken("X_train", lambda d: np.where(d["X_train"] == d["X_train"][7, 2], np.nan, d["X_train"])),
+        "X_train.7.",
+    ),
+    (broken("X_val", lambda d: d["X_val"] + np.inf), r"X_val\[0\] holds NaN or infinity"),
+    (broken("X_train", lambda d: d["X_train"][:, :4]), r"X has shape \(1, 4\), expected \(N, 5\)"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), DATA_ERRORS)
+def test_bad_data_is_refused_before_training(blobs, spoil, message):
+    with pytest.raises(ValueError, match=message):
+        solve(spoil(blobs))
+
+
+SETTING_ERRORS = [
+    (
+        dict(num_epoch=3),
+        TypeError,
+        r"unknown keyword arguments \['num_epoch'\].*Did you mean 'num_epochs'",
+    ),
+    (dict(update_rule="np"), ValueError, "unknown update_rule 'np'"),
+    (dict(update_rule="sgd_momntum"), ValueError, "Did you mean 'sgd_momentum'"),
+    (dict(optim_config={"learning_rat": 1.0}), ValueError, "Did you mean 'learning_rate'"),
+    (dict(optim_config={"learning_rate": np.ones(3)}), ValueError, "expected one number for each key"),
+    (dict(batch_size=101), ValueError, "batch_size = 101, but there are 100 training examples"),
+    (dict(batch_size=0), ValueError, "batch_size = 0, expected a whole number from 1 up"),
+    (dict(num_epochs=1.5), ValueError, "num_epochs = 1.5, expected a whole number"),
+    (dict(sampling="replace"), ValueError, "Did you mean 'replacement'"),
+    (dict(lr_decay=0), ValueError, "lr_decay = 0, expected a number in"),
+    (dict(lr_decay=0.9, schedule=optim.constant), ValueError, "both lr_decay and schedule"),
+]
+
+
+@pytest.mark.parametrize(("settings", "error", "message"), SETTING_ERRORS)
+def test_bad_settings_are_refused(blobs, settings, error, message):
+    with pytest.raises(error, match=message):
+        solve(blobs, **settings)
+
+
+def test_check_accuracy(blobs):
+    solver = solve(blobs, Hopeless())
+    assert solver.check_accuracy(blobs["X_train"], blobs["y_train"], batch_size=7) == pytest.approx(
+        0.33
+    )
+    assert 0 < solver.check_accuracy(blobs["X_train"], blobs["y_train"], num_samples=10) < 1
+    with pytest.raises(ValueError, match="X has 100 examples and y 99"):
+        solver.check_accuracy(blobs["X_train"], blobs["y_train"][:99])
+    assert solver.predict(blobs["X_train"][:0]).shape == (0,)

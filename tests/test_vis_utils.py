@@ -1,0 +1,76 @@
+"""Pictures are drawn without a display; what they show is checked where it can be counted."""
+
+import numpy as np
+import pytest
+from handgrad import Solver, vis_utils
+from handgrad.models import TwoLayerNet
+
+
+@pytest.fixture
+def solver(blobs):
+    model = TwoLayerNet(5, 8, 3, seed=0)
+    solver = Solver(model, blobs, num_epochs=3, batch_size=20, verbose=False, seed=0)
+    solver.train()
+    return solver
+
+
+def is_png(path):
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_curves_of_one_solver(solver, tmp_path):
+    figure = vis_utils.plot_curves(solver)
+    losses, accuracies = figure.axes
+    assert len(losses.lines[0].get_ydata()) == len(solver.loss_history)
+    assert [line.get_label() for line in accuracies.lines] == ["train", "validation"]
+    np.testing.assert_array_equal(accuracies.lines[1].get_ydata(), solver.val_acc_history)
+    assert is_png(vis_utils.save(figure, tmp_path / "new" / "curves.png"))
+
+
+def test_curves_of_several_solvers(solver):
+    losses, accuracies = vis_utils.plot_curves({"sgd": solver, "adam": solver}).axes
+    assert [line.get_label() for line in losses.lines] == ["sgd", "adam"]
+    assert len(accuracies.lines) == 4
+
+
+def test_smoothing_is_a_running_mean():
+    np.testing.assert_allclose(vis_utils._smoothed([1, 2, 3, 6], 2), [1.5, 2.5, 4.5])
+
+
+def test_visualize_grid():
+    Xs = np.random.default_rng(0).standard_normal((5, 4, 3, 3))
+    Xs[1] = 7
+    grid = vis_utils.visualize_grid(Xs)
+    assert grid.shape == (2 * 5 - 1, 3 * 4 - 1, 3)
+    assert (grid.min(), grid.max()) == (0, 255)
+    np.testing.assert_array_equal(grid[:4, 4:7], 0)
+    first = (Xs[0] - Xs[0].min()) / (Xs[0].max() - Xs[0].min())
+    np.testing.assert_allclose(grid[:4, :3], 255 * first)
+
+
+def test_confusion_matrix_counts():
+    counts = vis_utils.confusion_matrix([0, 0, 1, 2, 2], [0, 1, 1, 2, 0], 3)
+    np.testing.assert_array_equal(counts, [[1, 1, 0], [0, 1, 0], [1, 0, 1]])
+    texts = vis_utils.show_confusion(counts, "abc").axes[0].texts
+    assert len(texts) == 5
+
+
+def test_mistakes_are_named():
+    X = np.random.default_rng(0).random((4, 1, 6, 6))
+    figure = vis_utils.show_mistakes(X, [0, 1, 2, 2], [0, 2, 2, 1], ["cat", "dog", "frog"])
+    titles = [axes.get_title() for axes in figure.axes]
+    assert [t for t in titles if t] == ["frog, not dog", "dog, not frog"]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: vis_utils.show_images(np.zeros((3, 3, 5, 5), np.uint8)),
+        lambda: vis_utils.show_images(np.zeros((0, 1, 5, 5))),
+        lambda: vis_utils.show_filters(np.random.default_rng(0).random((6, 1, 5, 5))),
+        lambda: vis_utils.show_filters(np.random.default_rng(0).random((4, 8, 3, 3))),
+        lambda: vis_utils.show_mistakes(np.zeros((2, 1, 5, 5)), [1, 1], [1, 1]),
+    ],
+)
+def test_each_can_be_saved(draw, tmp_path):
+    assert is_png(vis_utils.save(draw(), tmp_path / "picture.png"))
