@@ -21,7 +21,7 @@ class LeNet5(Net):
         *,
         activation="relu",
         pool="max",
-        weight_scale="kaiming",
+        weight_scale="xavier",
         reg=0.0,
         loss="softmax",
         dtype=np.float32,
