@@ -92,13 +92,13 @@ def fold(dwindows, x_shape, window, stride, pad):
     return drows[ph : ph + H, :, pw : pw + W].transpose(3, 1, 0, 2)
 
 
-def window_entries(x, window, stride):
-    """Views of x (N, C, H, W), one for each entry of the window, each (N, C, OH, OW).
+def window_entries(x, axis, size, stride):
+    """Views of x, one for each entry of the windows along one axis: entry k of every window at once.
 
-    Entry (i, j) of every window at once; pooling is arithmetic on these.
+    Pooling is arithmetic on these, first along W, then along H.
     """
-    (HH, WW), (sh, sw) = window, stride
-    OH, OW = output_size(x.shape[2], HH, sh, 0), output_size(x.shape[3], WW, sw, 0)
-    for i in range(HH):
-        for j in range(WW):
-            yield x[:, :, i : i + sh * (OH - 1) + 1 : sh, j : j + sw * (OW - 1) + 1 : sw]
+    count = output_size(x.shape[axis], size, stride, 0)
+    at = [slice(None)] * x.ndim
+    for k in range(size):
+        at[axis] = slice(k, k + stride * (count - 1) + 1, stride)
+        yield x[tuple(at)]

@@ -80,26 +80,32 @@ def relu_backward(dout, cache):
     """dx = dout where x > 0, else 0; at the kink, x = 0, the gradient is 0."""
     out = cache
     _check_dout("relu_backward", dout, out.shape)
-    return _cast(np.where(out.real > 0, dout, dout.dtype.type(0)), out.dtype)
+    return _cast(dout * (out.real > 0), out.dtype)  # times 0 or 1: np.where is ten times slower
 
 
 def leaky_relu_forward(x, alpha=0.01):
     """Leaky rectifier: out = x where x > 0, else alpha * x, for x of any shape (Maas et al. 2013)."""
-    return np.where(x.real > 0, x, float(alpha) * x), (x, float(alpha))
+    return x * _slope(x, alpha), (x, alpha)
 
 
 def leaky_relu_backward(dout, cache):
     """dx = dout where x > 0, else alpha * dout; at x = 0 it is alpha * dout."""
     x, alpha = cache
     _check_dout("leaky_relu_backward", dout, x.shape)
-    return _cast(np.where(x.real > 0, dout, alpha * dout), x.dtype)
+    return _cast(dout * _slope(x, alpha), x.dtype)
+
+
+def _slope(x, alpha):
+    """1 where x > 0, else alpha, in the precision of x."""
+    slope = (x.real > 0).astype(x.real.dtype)
+    return slope + float(alpha) * (1 - slope)
 
 
 def sigmoid_forward(x):
     """Logistic function: out = 1 / (1 + exp(-x)), for x of any shape; no x overflows."""
-    positive = x.real > 0
-    e = np.exp(np.where(positive, -x, x))  # the exponent is never above 0
-    out = np.where(positive, 1, e) / (1 + e)
+    negative = x.real < 0
+    e = np.exp(np.where(negative, x, -x))  # the exponent is never above 0
+    out = (e * negative + ~negative) / (1 + e)
     return out, out
 
 
@@ -339,6 +345,9 @@ def conv_backward(dout, cache, need_dx=True):
 # ---------------------------------------------------------------------------- pooling
 
 
+# A window is reduced along its rows first, and what is left along its column.
+
+
 def max_pool_forward(x, pool_param):
     """The largest entry of each window.
 
@@ -348,25 +357,44 @@ def max_pool_forward(x, pool_param):
     """
     window, stride, pad = _pool_settings("max_pool_forward", x, pool_param)
     framed = pad_images(x, pad, -np.inf)
-    entries = list(window_entries(framed, window, stride))
-    out = entries[0].copy(order="K")
-    for entry in entries[1:]:
-        out = _larger(out, entry)
-    return out, (framed, out, x.shape, window, stride, pad)
+    rows = _max_along(framed, 3, window[1], stride[1])  # (N, C, H, OW)
+    out = _max_along(rows, 2, window[0], stride[0])  # (N, C, OH, OW)
+    return out, (framed, rows, out, x.shape, window, stride, pad)
 
 
 def max_pool_backward(dout, cache):
     """dx: each dout goes to the largest entry of its window; of equal ones, to the first."""
-    framed, out, x_shape, window, stride, pad = cache
+    framed, rows, out, x_shape, window, stride, pad = cache
     _check_dout("max_pool_backward", dout, out.shape)
-    dframed = np.zeros_like(framed, dtype=np.result_type(dout, framed))
-    unclaimed = np.ones_like(out, dtype=bool)
-    entries = window_entries(framed, window, stride)
-    for entry, dentry in zip(entries, window_entries(dframed, window, stride), strict=True):
-        largest = (entry == out) & unclaimed
-        unclaimed &= ~largest
-        dentry += np.where(largest, dout, dout.dtype.type(0))
+    drows = _max_along_backward(dout, rows, out, 2, window[0], stride[0])
+    dframed = _max_along_backward(drows, framed, rows, 3, window[1], stride[1])
     return _cast(_unpad(dframed, x_shape, pad), framed.dtype)
+
+
+def _max_along(x, axis, size, stride):
+    first, *others = window_entries(x, axis, size, stride)
+    out = first.copy(order="K") if not others else first
+    for entry in others:
+        if np.iscomplexobj(x):
+            out = np.where(entry.real > out.real, entry, out)
+        else:
+            out = np.maximum(out, entry)
+    return out
+
+
+def _max_along_backward(dout, x, out, axis, size, stride):
+    """The first entry that is the largest takes dout and leaves nothing; the last takes the rest."""
+    dx = np.zeros_like(x, dtype=dout.dtype)
+    entries = window_entries(x, axis, size, stride)
+    for k, dentry in enumerate(window_entries(dx, axis, size, stride), 1):
+        share = dout * (next(entries) == out) if k < size else dout
+        if k < size:
+            dout = dout - share
+        if stride < size:
+            dentry += share
+        else:
+            dentry[...] = share
+    return dx
 
 
 def avg_pool_forward(x, pool_param):
@@ -376,25 +404,25 @@ def avg_pool_forward(x, pool_param):
     """
     window, stride, pad = _pool_settings("avg_pool_forward", x, pool_param)
     framed = pad_images(x, pad)
-    out = sum(window_entries(framed, window, stride)) / math.prod(window)
-    return out, (framed.shape, x.shape, x.dtype, window, stride, pad)
+    rows = sum(window_entries(framed, 3, window[1], stride[1]))  # (N, C, H, OW)
+    out = sum(window_entries(rows, 2, window[0], stride[0])) / math.prod(window)  # (N, C, OH, OW)
+    return out, (framed.shape, rows.shape, out.shape, x.shape, x.dtype, window, stride, pad)
 
 
 def avg_pool_backward(dout, cache):
     """dx: each dout is shared out equally in its window."""
-    framed_shape, x_shape, x_dtype, window, stride, pad = cache
-    OH, OW = (output_size(framed_shape[a + 2], window[a], stride[a], 0) for a in (0, 1))
-    _check_dout("avg_pool_backward", dout, (*x_shape[:2], OH, OW))
-    share = dout / math.prod(window)
-    dframed = pad_images(np.zeros_like(dout, shape=x_shape), pad)
-    for dentry in window_entries(dframed, window, stride):
-        dentry += share
+    framed_shape, rows_shape, out_shape, x_shape, x_dtype, window, stride, pad = cache
+    _check_dout("avg_pool_backward", dout, out_shape)
+    drows = _sum_along_backward(dout / math.prod(window), rows_shape, 2, window[0], stride[0])
+    dframed = _sum_along_backward(drows, framed_shape, 3, window[1], stride[1])
     return _cast(_unpad(dframed, x_shape, pad), x_dtype)
 
 
-def _larger(a, b):
-    """The entrywise maximum, by the real part; NaN stays NaN."""
-    return np.where(b.real > a.real, b, a) if np.iscomplexobj(a) else np.maximum(a, b)
+def _sum_along_backward(dout, x_shape, axis, size, stride):
+    dx = np.zeros_like(dout, shape=x_shape)
+    for dentry in window_entries(dx, axis, size, stride):
+        dentry += dout
+    return dx
 
 
 def _unpad(framed, x_shape, pad):

@@ -28,7 +28,12 @@ def sgd(w, dw, config=None):
     Settings: learning_rate (1e-2).  State: none.
     """
     config, (rate,) = _settings("sgd", w, dw, config)
-    return _like(w - rate * dw, w), config
+
+    def step(w, dw, next_w):
+        np.subtract(w, rate * dw, out=next_w)
+
+    (next_w,) = _by_blocks(step, w, dw)
+    return next_w, config
 
 
 def sgd_momentum(w, dw, config=None):
@@ -37,9 +42,13 @@ def sgd_momentum(w, dw, config=None):
     Settings: learning_rate (1e-2), momentum (0.9).  State: velocity, shaped as w.
     """
     config, (rate, momentum, velocity) = _settings("sgd_momentum", w, dw, config)
-    velocity = _like(momentum * velocity - rate * dw, w)
-    config["velocity"] = velocity
-    return w + velocity, config
+
+    def step(w, dw, v, next_w, next_v):
+        np.subtract(momentum * v, rate * dw, out=next_v)
+        np.add(w, next_v, out=next_w)
+
+    next_w, config["velocity"] = _by_blocks(step, w, dw, velocity)
+    return next_w, config
 
 
 def nesterov_momentum(w, dw, config=None):
@@ -50,10 +59,14 @@ def nesterov_momentum(w, dw, config=None):
     Settings: learning_rate (1e-2), momentum (0.9).  State: velocity, shaped as w.
     """
     config, (rate, momentum, velocity) = _settings("nesterov_momentum", w, dw, config)
-    step = rate * dw
-    velocity = _like(momentum * velocity - step, w)
-    config["velocity"] = velocity
-    return _like(w + momentum * velocity - step, w), config
+
+    def step(w, dw, v, next_w, next_v):
+        descent = rate * dw
+        np.subtract(momentum * v, descent, out=next_v)
+        np.subtract(w + momentum * next_v, descent, out=next_w)
+
+    next_w, config["velocity"] = _by_blocks(step, w, dw, velocity)
+    return next_w, config
 
 
 def rmsprop(w, dw, config=None):
@@ -64,9 +77,13 @@ def rmsprop(w, dw, config=None):
     Settings: learning_rate (1e-2), decay_rate (0.99), epsilon (1e-8).  State: cache, shaped as w.
     """
     config, (rate, decay, epsilon, cache) = _settings("rmsprop", w, dw, config)
-    cache = _like(decay * cache + (1 - decay) * (dw * dw), w)
-    config["cache"] = cache
-    return _like(w - rate * dw / (np.sqrt(cache) + epsilon), w), config
+
+    def step(w, dw, cache, next_w, next_cache):
+        np.add(decay * cache, (1 - decay) * (dw * dw), out=next_cache)
+        np.subtract(w, rate * dw / (np.sqrt(next_cache) + epsilon), out=next_w)
+
+    next_w, config["cache"] = _by_blocks(step, w, dw, cache)
+    return next_w, config
 
 
 def adam(w, dw, config=None):
@@ -78,27 +95,50 @@ def adam(w, dw, config=None):
     State: m and v, shaped as w; t, the number of steps taken (0).
     """
     config, settings = _settings("adam", w, dw, config)
-    return _adam(w, dw, config, *settings), config
+    return _adam(w, dw, config, *settings, weight_decay=0.0), config
 
 
 def adamw(w, dw, config=None):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019):
-    as `adam`, and next_w is besides smaller by learning_rate * weight_decay * w.
+    as `adam`, from w * (1 - learning_rate * weight_decay) instead of w.
 
     Settings: those of `adam`, and weight_decay (1e-2).  State: that of `adam`.
     """
-    config, (*settings, decay) = _settings("adamw", w, dw, config)
-    shrunk = w * (1 - settings[0] * decay)
-    return _adam(shrunk, dw, config, *settings), config
+    config, settings = _settings("adamw", w, dw, config)
+    return _adam(w, dw, config, *settings), config
 
 
-def _adam(w, dw, config, rate, beta1, beta2, epsilon, m, v, t):
+def _adam(w, dw, config, rate, beta1, beta2, epsilon, m, v, t, weight_decay):
     t = int(t) + 1
-    m = _like(beta1 * m + (1 - beta1) * dw, w)
-    v = _like(beta2 * v + (1 - beta2) * (dw * dw), w)
+    root = math.sqrt(1 - beta2**t)  # taken out of the root of v / (1 - beta2 ** t)
+    scale, epsilon = rate * root / (1 - beta1**t), epsilon * root
+
+    def step(w, dw, m, v, next_w, next_m, next_v):
+        np.add(beta1 * m, (1 - beta1) * dw, out=next_m)
+        np.add(beta2 * v, (1 - beta2) * (dw * dw), out=next_v)
+        if weight_decay:
+            w = w * (1 - rate * weight_decay)
+        np.subtract(w, scale * next_m / (np.sqrt(next_v) + epsilon), out=next_w)
+
+    next_w, m, v = _by_blocks(step, w, dw, m, v)
     config.update(m=m, v=v, t=t)
-    scale = rate / (1 - beta1**t)
-    return _like(w - scale * m / (np.sqrt(v / (1 - beta2**t)) + epsilon), w)
+    return next_w
+
+
+BLOCK = 2**15  # entries: large enough to hide the cost of a call, small enough for the cache
+
+
+def _by_blocks(step, w, dw, *state):
+    """step(w, dw, *state, next_w, *next_state), which writes the last ones, on blocks of the arrays.
+
+    Entry by entry it is the same as at once, but nothing big is made on the way. Returns
+    [next_w, *next_state], new arrays in the shape and dtype of w.
+    """
+    results = [np.empty(w.shape, w.dtype) for _ in (w, *state)]
+    arrays = [a.reshape(-1) for a in (w, dw, *state, *results)]
+    for start in range(0, w.size, BLOCK):
+        step(*(a[start : start + BLOCK] for a in arrays))
+    return results
 
 
 UPDATE_RULES = {
@@ -143,10 +183,6 @@ def _value(rule, w, key, value):
     if np.shape(value) != np.shape(w):
         raise ValueError(f"{rule}: {key} has shape {np.shape(value)}, but w has {np.shape(w)}.")
     return value
-
-
-def _like(a, w):
-    return a.astype(w.dtype, copy=False)
 
 
 # ---------------------------------------------------------------------------- schedules

@@ -14,6 +14,7 @@ import numpy as np
 from . import optim
 from .errors import check_range, look_up, refuse_unknown
 from .files import read_checkpoint, write_checkpoint
+from .parallel import workers
 from .randomness import generator, new_seed
 
 SAMPLING = {
@@ -48,6 +49,7 @@ class Solver:
     sampling           'permutation', or 'replacement' as the course does
     augment            augment(X, rng) -> X, on each training batch, before `transform`
     stop               stop(solver) -> truth, asked after each epoch; a string is printed
+    workers            threads that share a batch's work (None: one a processor); results are the same
     seed               of batches, augmentation and accuracy samples; None draws one, kept in `seed`
 
     After training `model.params` is the best on the validation set (the last, if there is none).
@@ -75,6 +77,7 @@ class Solver:
         sampling="permutation",
         augment=None,
         stop=None,
+        workers=None,
         seed=None,
         **unknown,
     ):
@@ -102,6 +105,8 @@ class Solver:
         self.num_train_samples, self.num_val_samples = num_train_samples, num_val_samples
         self.print_every, self.verbose, self.progress = print_every, verbose, progress
         self.checkpoint_name, self.augment, self.stop = checkpoint_name, augment, stop
+        self.workers = workers
+        self.workers = workers
         self._seed_was_given = seed is not None
         self.seed = seed if self._seed_was_given else new_seed()
         self._reset()
@@ -134,7 +139,8 @@ class Solver:
         """
         if self._last is not None:
             self._put(*self._last)
-        with self._open_bar() as self._bar, np.errstate(over="ignore", invalid="ignore"):
+        quiet = np.errstate(over="ignore", invalid="ignore")  # the loss is looked at instead
+        with workers(self.workers), self._open_bar() as self._bar, quiet:
             try:
                 stopped = False
                 while self.epoch < self.num_epochs and not stopped:

@@ -1,5 +1,6 @@
 """A net as a list of layers over one dict of parameters: what all models have in common."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ import numpy as np
 from .. import layers as L
 from ..errors import look_up
 from ..im2col import output_size
+from ..parallel import run
 from ..randomness import generator, new_seed, sequence
 
 ACTIVATIONS = {
@@ -86,19 +88,39 @@ class Net:
         """
         X = self._as_input(X)
         if y is None:
-            return self._forward(X, "test")[0]
+            scores = run(lambda part: self._forward(X[part], "test", part)[0], self._parts(len(X)))
+            return scores[0] if len(scores) == 1 else np.concatenate(scores)
         if self._new_masks_each_call:
             self.step += 1
-        scores, caches = self._forward(X, "train")
-        loss, dscores = self.criterion(scores, y)
-        grads = self._backward(dscores, caches)
-        return self._add_penalty(loss, grads)
+        y = np.asarray(y)
+        if len(y) != len(X):
+            raise ValueError(f"{type(self).__name__}.loss: X has {len(X)} examples and y {len(y)}.")
+        parts = self._parts(len(X), training=True)
+        return self._add_penalty(*_sum(run(lambda part: self._part(X, y, part), parts)))
 
-    def _forward(self, x, mode):
+    def _parts(self, N, training=False):
+        """Slices of a batch that are computed apart, by its size alone: at most 32 images or 64 rows
+        each, which stay in the cache, and two where it can be. Batch norm in training needs all.
+        """
+        if N < 16 or (training and self.bn_params):
+            return [slice(0, N)]
+        count = max(2, -(-N // (32 if len(self.input_dim) == 3 else 64)))
+        bounds = [N * k // count for k in range(count + 1)]
+        return [slice(*pair) for pair in itertools.pairwise(bounds)]
+
+    def _part(self, X, y, part):
+        """Loss and gradients of a part of the batch, as its share of the mean over the whole."""
+        scores, caches = self._forward(X[part], "train", part)
+        loss, dscores = self.criterion(scores, y[part])
+        share = len(scores) / max(1, len(X))
+        dscores *= share
+        return loss * share, self._backward(dscores, caches)
+
+    def _forward(self, x, mode, part):
         caches = []
         for k, layer in enumerate(self.layers):
             arrays = [self.params[name] for name in layer.names]
-            settings = [] if layer.param is None else [self._settings(k, layer, mode)]
+            settings = [] if layer.param is None else [self._settings(k, layer, mode, part)]
             try:
                 x, cache = layer.forward(x, *arrays, *settings)
             except ValueError as error:
@@ -128,13 +150,13 @@ class Net:
                     grads[name] = grads[name] + self.reg * w
         return loss, grads
 
-    def _settings(self, k, layer, mode):
-        """A layer's settings for one pass: the mode, and a mask of its own for each step."""
+    def _settings(self, k, layer, mode, part):
+        """A layer's settings for one pass: the mode, and a mask for each step, layer and part."""
         if layer.forward is L.dropout_forward:
             return {
                 "p": layer.param["p"],
                 "mode": mode,
-                "seed": sequence(self.seed, "dropout", self.step, k),
+                "seed": sequence(self.seed, "dropout", self.step, k, part.start),
             }
         if "running_mean" in layer.param:
             layer.param["mode"] = mode  # the running statistics stay in this very dict
@@ -237,6 +259,10 @@ class Net:
         param = {"pool_height": size, "pool_width": size, "stride": stride, "pad": pad}
         out = (C, *(output_size(side, size, stride, pad) for side in image))
         self._add(*pair, param=param, shape=out)
+        # The largest entry stays the largest under a function that never falls, so that
+        # pool(act(x)) = act(pool(x)): pooling first leaves the activation a quarter of the work.
+        if pool == "max" and len(self.layers) > 1 and self.layers[-2].forward in NEVER_FALLS:
+            self.layers[-2:] = reversed(self.layers[-2:])
 
     def _add_dropout(self, p):
         L.dropout_forward(np.zeros(0), {"p": p, "mode": "test"})  # refuses a wrong p
@@ -264,4 +290,15 @@ class Net:
         return f"W{k}", f"b{k}"
 
 
+def _sum(results):
+    """Losses and gradients added up, in the order of the parts."""
+    loss, grads = results[0]
+    for part_loss, part_grads in results[1:]:
+        loss = loss + part_loss
+        for name, grad in part_grads.items():
+            grads[name] += grad
+    return loss, grads
+
+
+NEVER_FALLS = (L.relu_forward, L.leaky_relu_forward, L.sigmoid_forward, L.tanh_forward)
 CAN_SKIP_DX = (L.affine_backward, L.conv_backward)

@@ -297,8 +297,37 @@ def test_at_the_kink():
     [(L.sigmoid_forward, scipy.special.expit), (L.tanh_forward, np.tanh)],
 )
 def test_squashing_far_out(forward, oracle):
-    x = np.array([-1000.0, -40.0, -1.0, 0.0, 1.0, 40.0, 1000.0])
+    x = np.array([-np.inf, -1000.0, -40.0, -1.0, 0.0, 1.0, 40.0, 1000.0, np.inf])
     np.testing.assert_allclose(forward(x)[0], oracle(x), rtol=1e-15)
+
+
+@pytest.mark.parametrize("forward", [L.relu_forward, L.leaky_relu_forward])
+def test_rectifiers_of_infinity(forward):
+    assert forward(np.array([np.inf]))[0] == np.inf
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward"),
+    [
+        (L.relu_forward, L.relu_backward),
+        (L.leaky_relu_forward, L.leaky_relu_backward),
+        (L.sigmoid_forward, L.sigmoid_backward),
+        (L.tanh_forward, L.tanh_backward),
+    ],
+)
+def test_max_pooling_and_a_function_that_never_falls_change_places(forward, backward):
+    """What the models rely on; with overlapping windows, values and gradients alike."""
+    x = drawn([(2, 3, 7, 7)])[0]
+    param = {"pool_height": 3, "pool_width": 3, "stride": 2}
+    a, a_cache = forward(x)
+    after, pool_cache = L.max_pool_forward(a, param)
+    pooled, first_cache = L.max_pool_forward(x, param)
+    before, act_cache = forward(pooled)
+    np.testing.assert_array_equal(before, after)
+    dout = drawn([after.shape], seed=1)[0]
+    one = backward(L.max_pool_backward(dout, pool_cache), a_cache)
+    two = L.max_pool_backward(backward(dout, act_cache), first_cache)
+    np.testing.assert_allclose(one, two, rtol=1e-12, atol=1e-15)
 
 
 def test_nan_is_not_swallowed():

@@ -118,7 +118,7 @@ class TestEveryModel:
 
 def test_two_layer_net_known_values():
     D, H, C, N = 5, 50, 7, 3
-    model = TwoLayerNet(input_dim=D, hidden_dim=H, num_classes=C, weight_scale=1e-3)
+    model = TwoLayerNet(input_dim=D, hidden_dim=H, num_classes=C, weight_scale=1e-3, seed=0)
     assert abs(model.params["W1"].std() - 1e-3) < 1e-4
     assert np.all(model.params["b1"] == 0)
     model.params["W1"] = np.linspace(-0.7, 0.3, num=D * H).reshape(D, H)
@@ -255,6 +255,13 @@ ERRORS = [
 def test_errors(call, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         call()
+
+
+def test_models_pool_before_an_activation_that_never_falls():
+    names = [layer.forward.__name__ for layer in LeNet5().layers[:3]]
+    assert names == ["conv_forward", "max_pool_forward", "relu_forward"]
+    names = [layer.forward.__name__ for layer in LeNet5(pool="avg").layers[:3]]
+    assert names == ["conv_forward", "relu_forward", "avg_pool_forward"]
 
 
 def test_a_parameter_of_a_wrong_shape_names_the_layer():

@@ -1,0 +1,116 @@
+"""How fast code is run: parts in Python threads, BLAS at one thread, memory kept at hand.
+
+    with workers(2):
+        ...
+
+Inside, `run(function, parts)` spreads its calls over two threads. NumPy lets go of the interpreter
+while it computes, so that the threads do run at the same time. The work is cut into parts by its
+size alone, and results are put together in the order of the parts: what comes out is the same, bit
+for bit, for any number of workers.
+
+BLAS is held to one thread, because on products as small as these a second one costs more than it
+brings; and what NumPy frees is kept by the process for its next array, because fresh pages from the
+operating system cost more than the arithmetic done on them. Both are put back at the end.
+"""
+
+import concurrent.futures
+import contextlib
+import contextvars
+import ctypes
+import os
+
+_active = None  # the session of the enclosing `workers`, if any
+
+
+class _Session:
+    def __init__(self, count):
+        self.count = count
+        self.pool = concurrent.futures.ThreadPoolExecutor(count - 1, "handgrad") if count > 1 else None
+
+    def close(self):
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+
+
+def default_count():
+    """The processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def workers(count=None):
+    """Run what is inside with `count` threads (None: one a processor). Inside another, no effect."""
+    global _active
+    if _active is not None:
+        yield
+        return
+    count = default_count() if count is None else count
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"workers: count = {count!r}, expected a whole number from 1 up.")
+    with _blas_at_one_thread(), _memory_kept():
+        session = _active = _Session(count)
+        try:
+            yield
+        finally:
+            _active = None
+            session.close()
+
+
+def run(function, parts):
+    """[function(part) for part in parts], spread over the workers; the first error is raised here.
+
+    Nothing is left running when it returns or raises.
+    """
+    session = _active
+    count = 1 if session is None else min(session.count, len(parts))
+    if count == 1:
+        return [function(part) for part in parts]
+    results = [None] * len(parts)
+
+    def work(k):
+        for at in range(k, len(parts), count):
+            results[at] = function(parts[at])
+
+    # A thread starts with settings of its own; np.errstate is to hold in all of them.
+    futures = [session.pool.submit(contextvars.copy_context().run, work, k) for k in range(1, count)]
+    try:
+        work(0)
+    finally:
+        concurrent.futures.wait(futures)
+    for future in futures:
+        future.result()
+    return results
+
+
+def _blas_at_one_thread():
+    from threadpoolctl import threadpool_limits  # when first needed: it costs time at import
+
+    return threadpool_limits(1, user_api="blas")
+
+
+# ---------------------------------------------------------------------------- memory
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # the names of mallopt's settings in glibc's malloc.h
+_KEEP = 1 << 30
+_USUAL_MMAP, _USUAL_TRIM = 32 << 20, 64 << 20  # what glibc itself settles at when arrays are large
+
+
+@contextlib.contextmanager
+def _memory_kept():
+    """On Linux with glibc, freed memory stays with the process; elsewhere nothing happens."""
+    try:
+        libc = ctypes.CDLL(None)
+        mallopt, trim = libc.mallopt, libc.malloc_trim
+    except (AttributeError, OSError, TypeError):  # not glibc
+        yield
+        return
+    mallopt(_MMAP_THRESHOLD, _KEEP)
+    mallopt(_TRIM_THRESHOLD, _KEEP)
+    try:
+        yield
+    finally:
+        mallopt(_MMAP_THRESHOLD, _USUAL_MMAP)
+        mallopt(_TRIM_THRESHOLD, _USUAL_TRIM)
+        trim(0)
