@@ -14,6 +14,8 @@ block of memory, which the next output row's block overlaps. So the matrix of wi
 is a view with overlapping blocks, and `filters (F, HH * WW * C) @ windows` is the convolution.
 """
 
+import math
+
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
@@ -32,6 +34,25 @@ def as_images(rows, shape):
     """The inverse view: rows in memory order (H, C, W, N), shown as images of shape (N, C, H, W)."""
     N, C, H, W = shape
     return rows.reshape(H, C, W, N).transpose(3, 1, 0, 2)
+
+
+def flatten(x):
+    """Examples (N, d_1, ..., d_k) as rows (N, D): a view, or a copy that runs along memory."""
+    N, D = len(x), math.prod(x.shape[1:])  # D by itself: an empty batch has no -1
+    if _batch_is_innermost(x):
+        return np.moveaxis(x, 0, -1).reshape(D, N).T
+    return x.reshape(N, D)
+
+
+def unflatten(dout, w, x):
+    """dout @ w.T, shaped as x (N, d_1, ..., d_k) and as a view of what BLAS gives, laid like x."""
+    if _batch_is_innermost(x):
+        return np.moveaxis((w @ dout.T).reshape(*x.shape[1:], len(x)), -1, 0)
+    return (dout @ w.T).reshape(x.shape)
+
+
+def _batch_is_innermost(x):
+    return x.ndim > 2 and len(x) > 1 and x.strides[0] == x.itemsize
 
 
 def pad_images(x, pad, value=0):
@@ -90,6 +111,11 @@ def fold(dwindows, x_shape, window, stride, pad):
     for j in range(WW):
         drows[:, :, j : j + sw * (OW - 1) + 1 : sw] += dcols[:, j]
     return drows[ph : ph + H, :, pw : pw + W].transpose(3, 1, 0, 2)
+
+
+def turned(w):
+    """Filters (F, C, HH, WW) for the way back, (C, F, HH, WW): each turned by 180 degrees."""
+    return w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
 
 
 def window_entries(x, axis, size, stride):

@@ -30,13 +30,17 @@ from .im2col import (
     as_images,
     as_rows,
     filters_as_matrix,
+    flatten,
     fold,
     matrix_as_filters,
     output_size,
     pad_images,
+    turned,
+    unflatten,
     unfold,
     window_entries,
 )
+from .parallel import run
 
 # ---------------------------------------------------------------------------- affine
 
@@ -47,13 +51,13 @@ def affine_forward(x, w, b):
     x: (N, d_1, ..., d_k), read as N rows of D = d_1 * ... * d_k.  w: (D, M).  b: (M,).
     Returns out (N, M) and a cache. Raises ValueError on unequal D or M.
     """
-    rows = x.reshape(len(x), math.prod(x.shape[1:]))  # (N, D); no -1: an empty batch has none
+    rows = flatten(x)  # (N, D)
     if w.shape != (rows.shape[1], *b.shape):
         raise ValueError(
             f"affine_forward: x {x.shape} has D = {rows.shape[1]} and b {b.shape}, "
             f"so w should be {(rows.shape[1], *b.shape)}, not {w.shape}."
         )
-    return _plus(rows @ w, b), (x.shape, rows, w, b.dtype)
+    return _plus(rows @ w, b), (x, rows, w, b.dtype)
 
 
 def affine_backward(dout, cache, need_dx=True):
@@ -61,9 +65,9 @@ def affine_backward(dout, cache, need_dx=True):
 
     need_dx=False leaves dx out (None): the first layer of a net has no use for it.
     """
-    x_shape, rows, w, b_dtype = cache
+    x, rows, w, b_dtype = cache
     _check_dout("affine_backward", dout, (len(rows), w.shape[1]))
-    dx = _cast((dout @ w.T).reshape(x_shape), rows.dtype) if need_dx else None
+    dx = _cast(unflatten(dout, w, x), x.dtype) if need_dx else None  # dout @ w.T, shaped as x
     return dx, _cast(rows.T @ dout, w.dtype), _cast(dout.sum(axis=0), b_dtype)
 
 
@@ -162,6 +166,7 @@ def dropout_backward(dout, cache):
 
 
 MODES = {"train": True, "test": False}
+BN_KEYS = ("eps", "momentum", "running_mean", "running_var")
 KEEP_HINT = (
     " p is the probability of dropping; where p was the probability of keeping "
     "(the course since 2018), pass 1 - p, and 0 for no dropout."
@@ -184,12 +189,16 @@ def batchnorm_forward(x, gamma, beta, bn_param):
       running_mean, running_var   (D,), zeros at first; a training pass puts the new ones here
     Returns out (N, D) and a cache.
     """
-    return _batchnorm("batchnorm_forward", x, gamma, beta, bn_param, ndim=2)
+    _check_norm("batchnorm_forward", x, gamma, beta, bn_param, BN_KEYS, ndim=2)
+    (out,), cache = batchnorm_parts_forward([x], gamma, beta, bn_param)
+    return out, cache
 
 
 def batchnorm_backward(dout, cache):
     """From dout (N, D): dx (N, D), dgamma (D,), dbeta (D,)."""
-    return _normalize_backward("batchnorm_backward", dout, cache)
+    _check_dout("batchnorm_backward", dout, cache[0][0].shape)
+    (dx,), dgamma, dbeta = batchnorm_parts_backward([dout], cache)
+    return dx, dgamma, dbeta
 
 
 def spatial_batchnorm_forward(x, gamma, beta, bn_param):
@@ -197,12 +206,79 @@ def spatial_batchnorm_forward(x, gamma, beta, bn_param):
 
     x: (N, C, H, W).  gamma, beta: (C,).  bn_param: as in `batchnorm_forward`, with C for D.
     """
-    return _batchnorm("spatial_batchnorm_forward", x, gamma, beta, bn_param, ndim=4)
+    _check_norm("spatial_batchnorm_forward", x, gamma, beta, bn_param, BN_KEYS, ndim=4)
+    (out,), cache = batchnorm_parts_forward([x], gamma, beta, bn_param)
+    return out, cache
 
 
 def spatial_batchnorm_backward(dout, cache):
     """From dout (N, C, H, W): dx (N, C, H, W), dgamma (C,), dbeta (C,)."""
-    return _normalize_backward("spatial_batchnorm_backward", dout, cache)
+    _check_dout("spatial_batchnorm_backward", dout, cache[0][0].shape)
+    (dx,), dgamma, dbeta = batchnorm_parts_backward([dout], cache)
+    return dx, dgamma, dbeta
+
+
+def batchnorm_parts_forward(xs, gamma, beta, bn_param):
+    """Either batch norm of a batch that lies in parts, [x, ...]: one mean and variance over all.
+
+    The parts are shared among the workers (see parallel.py). Returns [out, ...] and a cache.
+    """
+    training = look_up("batchnorm_parts_forward", MODES, bn_param.get("mode"), "mode")
+    eps, momentum = float(bn_param.get("eps", 1e-5)), float(bn_param.get("momentum", 0.9))
+    ndim, dtype = xs[0].ndim, xs[0].real.dtype
+    axes = tuple(a for a in range(ndim) if a != 1)
+    count = sum(x.size for x in xs) // max(1, gamma.size)  # numbers a feature
+    zeros = np.zeros(gamma.size, dtype)
+    running = {key: bn_param.get(key, zeros) for key in ("running_mean", "running_var")}
+    mean, var = (_feature_axis(r, ndim).astype(dtype) for r in running.values())
+    by_batch = training and count > 0  # an empty batch has no statistics of its own
+    if by_batch:
+        mean = sum(run(lambda x: x.sum(axis=axes, keepdims=True), xs)) / count
+    centred = run(lambda x: x - mean, xs)
+    if by_batch:
+        squares = run(lambda c: _feature_products(c, c), centred)  # no abs: for a complex step
+        var = _feature_axis(sum(squares) / count, ndim)
+        for (key, old), new in zip(running.items(), (mean, var), strict=True):
+            mixed = momentum * old + (1 - momentum) * new.real.reshape(old.shape)
+            bn_param[key] = mixed.astype(old.dtype)
+    inv_std = 1 / np.sqrt(var + eps)
+    scale, shift = inv_std * _feature_axis(gamma, ndim), _feature_axis(beta, ndim)
+    outs = run(lambda c: _plus(c * scale, shift), centred)
+    return outs, (centred, inv_std, gamma, beta.dtype, count if by_batch else 0)
+
+
+def batchnorm_parts_backward(douts, cache):
+    """From [dout, ...]: [dx, ...], dgamma, dbeta.
+
+    xhat = (x - mean) / std, on which mean and std depend as well; with mean() over the batch
+    dx = gamma / std * (dout - mean(dout) - xhat * mean(dout * xhat)), and dbeta = sum(dout),
+    dgamma = sum(dout * xhat) are these very means but for the count.
+    """
+    centred, inv_std, gamma, beta_dtype, count = cache
+    ndim = douts[0].ndim
+    axes = tuple(a for a in range(ndim) if a != 1)
+    products = run(lambda pair: _feature_products(*pair), list(zip(douts, centred, strict=True)))
+    dgamma = sum(products) * inv_std.ravel()
+    dbeta = sum(run(lambda dout: dout.sum(axis=axes), douts))
+    scale = inv_std * _feature_axis(gamma, ndim)
+
+    def dx(pair):
+        dout, c = pair
+        if not count:  # running statistics do not depend on x
+            return _cast(dout * scale, c.dtype)
+        slope = scale * inv_std * _feature_axis(dgamma / count, ndim)
+        shift = scale * _feature_axis(dbeta / count, ndim)
+        return _cast(_plus(_plus(dout * scale, c * -slope), -shift), c.dtype)
+
+    dxs = run(dx, list(zip(douts, centred, strict=True)))
+    shape = gamma.shape
+    return dxs, _cast(dgamma, gamma.dtype).reshape(shape), _cast(dbeta, beta_dtype).reshape(shape)
+
+
+def _feature_products(a, b):
+    """sum(a * b) for each feature, the axis 1."""
+    letters = "nchw"[: a.ndim]
+    return np.einsum(f"{letters},{letters}->c", a, b)
 
 
 def layernorm_forward(x, gamma, beta, ln_param):
@@ -211,7 +287,7 @@ def layernorm_forward(x, gamma, beta, ln_param):
     x: (N, D).  gamma, beta: (D,).  ln_param: eps, added to the variance (1e-5).
     """
     _check_norm("layernorm_forward", x, gamma, beta, ln_param, ("eps",), ndim=2)
-    xhat, inv_std, _, _ = _standardize(x, (1,), ln_param.get("eps", 1e-5))
+    xhat, inv_std = _standardize(x, (1,), ln_param.get("eps", 1e-5))
     return _scale_and_shift(xhat, gamma, beta), (xhat, inv_std, gamma, beta.dtype, (1,), x.shape)
 
 
@@ -232,7 +308,7 @@ def spatial_groupnorm_forward(x, gamma, beta, G, gn_param):
         raise ValueError(f"spatial_groupnorm_forward: G = {G!r}, expected a divisor of C = {C}.")
     axes = (2, 3, 4)
     groups = x.reshape(N, G, C // G, H, W)
-    xhat, inv_std, _, _ = _standardize(groups, axes, gn_param.get("eps", 1e-5))
+    xhat, inv_std = _standardize(groups, axes, gn_param.get("eps", 1e-5))
     out = _scale_and_shift(xhat.reshape(x.shape), gamma, beta)
     return out, (xhat, inv_std, gamma, beta.dtype, axes, x.shape)
 
@@ -242,35 +318,11 @@ def spatial_groupnorm_backward(dout, cache):
     return _normalize_backward("spatial_groupnorm_backward", dout, cache)
 
 
-def _batchnorm(who, x, gamma, beta, bn_param, ndim):
-    """Both batch norms: over every axis but 1, by the batch's statistics or the running ones."""
-    known = ("mode", "eps", "momentum", "running_mean", "running_var")
-    _check_norm(who, x, gamma, beta, bn_param, known, ndim)
-    training = look_up(who, MODES, bn_param.get("mode"), "mode")
-    eps, momentum = bn_param.get("eps", 1e-5), float(bn_param.get("momentum", 0.9))
-    zeros = np.zeros(gamma.size, x.real.dtype)
-    running = {key: bn_param.get(key, zeros) for key in ("running_mean", "running_var")}
-    if training and len(x):  # an empty batch has no statistics of its own
-        axes = tuple(a for a in range(ndim) if a != 1)
-        xhat, inv_std, mean, var = _standardize(x, axes, eps)
-        for (key, old), new in zip(running.items(), (mean, var), strict=True):
-            mixed = momentum * old + (1 - momentum) * new.real.reshape(old.shape)
-            bn_param[key] = mixed.astype(old.dtype)
-    else:
-        axes = None  # the running statistics do not depend on x
-        mean, var = (_feature_axis(r, ndim).astype(x.real.dtype) for r in running.values())
-        inv_std = 1 / np.sqrt(var + float(eps))
-        xhat = (x - mean) * inv_std
-    return _scale_and_shift(xhat, gamma, beta), (xhat, inv_std, gamma, beta.dtype, axes, x.shape)
-
-
 def _standardize(x, axes, eps):
-    """xhat = (x - mean) / sqrt(var + eps) over the axes; also 1 / sqrt(var + eps), mean and var."""
-    mean = _mean(x, axes)
-    centred = x - mean
-    var = _mean(centred * centred, axes)  # no abs: it must hold for a complex step
-    inv_std = 1 / np.sqrt(var + float(eps))
-    return centred * inv_std, inv_std, mean, var
+    """xhat = (x - mean) / sqrt(var + eps) over the axes, and 1 / sqrt(var + eps)."""
+    centred = x - _mean(x, axes)
+    inv_std = 1 / np.sqrt(_mean(centred * centred, axes) + float(eps))
+    return centred * inv_std, inv_std
 
 
 def _scale_and_shift(xhat, gamma, beta):
@@ -288,9 +340,8 @@ def _normalize_backward(who, dout, cache):
     dgamma = (dout * xhat.reshape(x_shape)).sum(axis=others).reshape(gamma.shape)
     dbeta = dout.sum(axis=others).reshape(gamma.shape)
     dxhat = (dout * _feature_axis(gamma, dout.ndim)).reshape(xhat.shape)
-    if axes is not None:
-        dxhat = dxhat - _mean(dxhat, axes) - xhat * _mean(dxhat * xhat, axes)
-    dx = (dxhat * inv_std).reshape(x_shape)
+    dx = inv_std * (dxhat - _mean(dxhat, axes) - xhat * _mean(dxhat * xhat, axes))
+    dx = dx.reshape(x_shape)
     return _cast(dx, xhat.dtype), _cast(dgamma, gamma.dtype), _cast(dbeta, beta_dtype)
 
 
@@ -314,18 +365,16 @@ def conv_forward(x, w, b, conv_param):
     Returns out (N, F, OH, OW), OH = 1 + (H + 2 * pad - HH) // stride and OW alike, and a cache.
     """
     stride, pad = _conv_settings("conv_forward", x, w, b, conv_param)
-    N, F = len(x), len(w)
-    OH, OW = _output_shape("conv_forward", x, w.shape[2:], stride, pad)
-    windows = unfold(x, w.shape[2:], stride, pad)  # (OH, C * HH * WW, OW * N)
-    out = _plus(filters_as_matrix(w) @ windows, b[:, None])  # (OH, F, OW * N)
-    return as_images(out, (N, F, OH, OW)), (windows, w, b.dtype, x.shape, x.dtype, stride, pad)
+    _output_shape("conv_forward", x, w.shape[2:], stride, pad)
+    out, windows = _correlate(x, w, stride, pad)
+    return _plus(out, b[:, None, None]), (windows, w, b.dtype, x.shape, x.dtype, stride, pad)
 
 
 def conv_backward(dout, cache, need_dx=True):
     """From dout (N, F, OH, OW): dx (N, C, H, W), dw (F, C, HH, WW), db (F,).
 
-    The convolution is a product of matrices, so its backward is two: with the filters for dx, with
-    the windows for dw. need_dx=False leaves dx out (None), as in `affine_backward`.
+    The convolution is a product of matrices, so its backward is two: with the windows for dw, with
+    the filters for dx. need_dx=False leaves dx out (None), as in `affine_backward`.
     """
     windows, w, b_dtype, x_shape, x_dtype, stride, pad = cache
     OH, _, OW_N = windows.shape
@@ -335,11 +384,31 @@ def conv_backward(dout, cache, need_dx=True):
     drows = as_rows(dout).reshape(OH, F, OW_N)
     dw = matrix_as_filters((drows @ windows.transpose(0, 2, 1)).sum(axis=0), w.shape)
     db = drows.sum(axis=(0, 2))
-    dx = None
-    if need_dx:
-        dwindows = filters_as_matrix(w).T @ drows  # (OH, C * HH * WW, OW * N)
-        dx = _cast(fold(dwindows, x_shape, w.shape[2:], stride, pad), x_dtype)
+    dx = _cast(_conv_dx(dout, drows, w, x_shape, stride, pad), x_dtype) if need_dx else None
     return dx, _cast(dw, w.dtype), _cast(db, b_dtype)
+
+
+def _correlate(x, w, stride, pad):
+    """out (N, F, OH, OW) = the filters times the windows of x, and the windows."""
+    windows = unfold(x, w.shape[2:], stride, pad)  # (OH, HH * WW * C, OW * N)
+    out = filters_as_matrix(w) @ windows  # (OH, F, OW * N)
+    OW = output_size(x.shape[3], w.shape[3], stride[1], pad[1])
+    return as_images(out, (len(x), len(w), len(windows), OW)), windows
+
+
+def _conv_dx(dout, drows, w, x_shape, stride, pad):
+    """What reaches the images through the filters.
+
+    A pixel stood under each entry of the filter once, so that at stride 1 dx is itself a
+    convolution, of dout with the filters turned round: less to move, and faster if there are
+    channels enough to fill a product of matrices. The general way is windows of gradients, folded.
+    """
+    _, C, HH, WW = w.shape
+    frame = HH - 1 - pad[0], WW - 1 - pad[1]
+    if stride == (1, 1) and C >= 16 and min(frame) >= 0:
+        return _correlate(dout, turned(w), stride, frame)[0]
+    dwindows = filters_as_matrix(w).T @ drows  # (OH, HH * WW * C, OW * N)
+    return fold(dwindows, x_shape, w.shape[2:], stride, pad)
 
 
 # ---------------------------------------------------------------------------- pooling
@@ -639,6 +708,8 @@ def _check_norm(who, x, gamma, beta, param, known, ndim):
             f"{who}: x {x.shape} has {features} features, so gamma and beta should hold {features} "
             f"numbers each, not {gamma.shape} and {beta.shape}."
         )
+    if "momentum" in known:
+        look_up(who, MODES, param.get("mode"), "mode")
 
 
 def _check_dout(who, dout, shape):

@@ -87,60 +87,127 @@ class Net:
         X: (N, ...) of the model's input_dim; numbers of any kind.  y: labels (N,), integers.
         """
         X = self._as_input(X)
+        parts = self._parts(len(X))
         if y is None:
-            scores = run(lambda part: self._forward(X[part], "test", part)[0], self._parts(len(X)))
+            every = range(len(self.layers))
+            scores = run(lambda part: self._forward(every, X[part], "test", part)[0], parts)
             return scores[0] if len(scores) == 1 else np.concatenate(scores)
+        y = np.asarray(y)
+        if y.shape != X.shape[:1]:
+            raise ValueError(
+                f"{type(self).__name__}.loss: X has {len(X)} examples and y the shape {y.shape}, "
+                f"expected ({len(X)},)."
+            )
         if self._new_masks_each_call:
             self.step += 1
-        y = np.asarray(y)
-        if len(y) != len(X):
-            raise ValueError(f"{type(self).__name__}.loss: X has {len(X)} examples and y {len(y)}.")
-        parts = self._parts(len(X), training=True)
-        return self._add_penalty(*_sum(run(lambda part: self._part(X, y, part), parts)))
+        return self._add_penalty(*self._train(X, y, parts))
 
-    def _parts(self, N, training=False):
+    def _parts(self, N):
         """Slices of a batch that are computed apart, by its size alone: at most 32 images or 64 rows
-        each, which stay in the cache, and two where it can be. Batch norm in training needs all.
+        each, which stay in the cache, and two where it can be.
         """
-        if N < 16 or (training and self.bn_params):
+        if N < 16:
             return [slice(0, N)]
         count = max(2, -(-N // (32 if len(self.input_dim) == 3 else 64)))
         bounds = [N * k // count for k in range(count + 1)]
         return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
-    def _part(self, X, y, part):
-        """Loss and gradients of a part of the batch, as its share of the mean over the whole."""
-        scores, caches = self._forward(X[part], "train", part)
-        loss, dscores = self.criterion(scores, y[part])
-        share = len(scores) / max(1, len(X))
-        dscores *= share
-        return loss * share, self._backward(dscores, caches)
+    def _train(self, X, y, parts):
+        """Both passes. The parts of a batch go their own ways from one batch norm to the next, where
+        they meet; the loss and the gradients are sums over them.
+        """
+        *before, last = self._stretches()
+        xs, tape = [X[part] for part in parts], []
+        for stretch in before:
+            xs, caches = self._stretch_forward(stretch, xs, parts)
+            tape.append((stretch, caches))
 
-    def _forward(self, x, mode, part):
+        def there_and_back(p):
+            scores, caches = self._forward(last, xs[p], "train", parts[p])
+            loss, dscores = self.criterion(scores, y[parts[p]])
+            share = len(scores) / max(1, len(X))
+            return loss * share, self._backward(last, dscores * share, caches)
+
+        losses, results = zip(*run(there_and_back, range(len(parts))), strict=True)
+        dxs, grads = _added(results)
+        for stretch, caches in reversed(tape):
+            dxs, more = self._stretch_backward(stretch, dxs, caches)
+            grads |= more
+        return sum(losses), {name: grads[name] for name in self.params}
+
+    def _stretches(self):
+        """The layers in order, as lists of indices: each batch norm by itself, and what is between."""
+        stretches = [[]]
+        for k in range(len(self.layers)):
+            if self._joint(k):
+                stretches += [[k], []]
+            else:
+                stretches[-1].append(k)
+        return stretches
+
+    def _joint(self, k):
+        """Does this layer need all examples at once?"""
+        return self.layers[k].forward in BATCHNORMS
+
+    def _stretch_forward(self, stretch, xs, parts):
+        if stretch and self._joint(stretch[0]):
+            (k,) = stretch
+            arrays, settings = self._arguments(k, "train")
+            return L.batchnorm_parts_forward(xs, *arrays, *settings)
+        results = run(lambda p: self._forward(stretch, xs[p], "train", parts[p]), range(len(parts)))
+        return [list(column) for column in zip(*results, strict=True)]
+
+    def _stretch_backward(self, stretch, douts, caches):
+        if stretch and self._joint(stretch[0]):
+            dxs, *dparams = L.batchnorm_parts_backward(douts, caches)
+            return dxs, dict(zip(self.layers[stretch[0]].names, dparams, strict=True))
+        return _added(run(lambda p: self._backward(stretch, douts[p], caches[p]), range(len(douts))))
+
+    def _forward(self, stretch, x, mode, part):
+        """Some layers, one after the other, on a part of the batch."""
         caches = []
-        for k, layer in enumerate(self.layers):
-            arrays = [self.params[name] for name in layer.names]
-            settings = [] if layer.param is None else [self._settings(k, layer, mode, part)]
+        for k in stretch:
+            arrays, settings = self._arguments(k, mode, part)
             try:
-                x, cache = layer.forward(x, *arrays, *settings)
+                x, cache = self.layers[k].forward(x, *arrays, *settings)
             except ValueError as error:
                 raise ValueError(f"{type(self).__name__}, layer {k + 1}: {error}") from error
             caches.append(cache if mode == "train" else None)
         return x, caches
 
-    def _backward(self, dout, caches):
-        """The chain rule from the last layer down to the first that has parameters."""
+    def _backward(self, stretch, dout, caches):
+        """The chain rule, from the last of some layers to the first; below the first layer with
+        parameters of all there is nothing to be learned.
+        """
         grads = {}
-        first = next(k for k, layer in enumerate(self.layers) if layer.names)
-        for k in range(len(self.layers) - 1, first - 1, -1):
+        for k in reversed(stretch):
             layer, cache = self.layers[k], caches.pop()  # popped: its memory is free from here on
+            if k < self._first:
+                break
             if not layer.names:
                 dout = layer.backward(dout, cache)
                 continue
-            skip_dx = {"need_dx": False} if k == first and layer.backward in CAN_SKIP_DX else {}
+            skip_dx = {"need_dx": False} if k == self._first and layer.backward in CAN_SKIP_DX else {}
             dout, *dparams = layer.backward(dout, cache, **skip_dx)
             grads.update(zip(layer.names, dparams, strict=True))
-        return {name: grads[name] for name in self.params}
+        return dout, grads
+
+    @property
+    def _first(self):
+        return next(k for k, layer in enumerate(self.layers) if layer.names)
+
+    def _arguments(self, k, mode, part=None):
+        """A layer's parameters, and its settings for one pass: the mode, and for dropout a mask of
+        its own for each step, layer and part.
+        """
+        layer = self.layers[k]
+        arrays = [self.params[name] for name in layer.names]
+        if layer.forward is L.dropout_forward:
+            seed = sequence(self.seed, "dropout", self.step, k, part.start)
+            return arrays, [{"p": layer.param["p"], "mode": mode, "seed": seed}]
+        if layer.forward in BATCHNORMS:
+            layer.param["mode"] = mode  # the running statistics stay in this very dict
+        return arrays, [] if layer.param is None else [layer.param]
 
     def _add_penalty(self, loss, grads):
         if self.reg:
@@ -149,18 +216,6 @@ class Net:
                     loss = loss + 0.5 * self.reg * np.dot(w.ravel(), w.ravel())
                     grads[name] = grads[name] + self.reg * w
         return loss, grads
-
-    def _settings(self, k, layer, mode, part):
-        """A layer's settings for one pass: the mode, and a mask for each step, layer and part."""
-        if layer.forward is L.dropout_forward:
-            return {
-                "p": layer.param["p"],
-                "mode": mode,
-                "seed": sequence(self.seed, "dropout", self.step, k, part.start),
-            }
-        if "running_mean" in layer.param:
-            layer.param["mode"] = mode  # the running statistics stay in this very dict
-        return layer.param
 
     def _as_input(self, X):
         X = np.asarray(X)
@@ -290,15 +345,15 @@ class Net:
         return f"W{k}", f"b{k}"
 
 
-def _sum(results):
-    """Losses and gradients added up, in the order of the parts."""
-    loss, grads = results[0]
-    for part_loss, part_grads in results[1:]:
-        loss = loss + part_loss
-        for name, grad in part_grads.items():
-            grads[name] += grad
-    return loss, grads
+def _added(results):
+    """[dx, ...] of the parts, and their gradients added up in order, from [(dx, grads), ...]."""
+    (_, total), *others = results
+    for _, grads in others:
+        for name, grad in grads.items():
+            total[name] += grad
+    return [dx for dx, _ in results], total
 
 
+BATCHNORMS = (L.batchnorm_forward, L.spatial_batchnorm_forward)
 NEVER_FALLS = (L.relu_forward, L.leaky_relu_forward, L.sigmoid_forward, L.tanh_forward)
 CAN_SKIP_DX = (L.affine_backward, L.conv_backward)

@@ -93,6 +93,13 @@ ROWS = [
         [{"stride": (2, 1), "pad": (1, 2)}],
     ),
     (
+        "conv-many-channels",
+        L.conv_forward,
+        L.conv_backward,
+        [images(2, 17, 5, 4), (3, 17, 3, 2), (3,)],
+        [{"pad": (1, 0)}],
+    ),
+    (
         "conv-windows-drop-pixels",
         L.conv_forward,
         L.conv_backward,
@@ -178,6 +185,7 @@ def test_every_public_pair_and_loss_has_a_row():
     functions = {f for name, f in inspect.getmembers(L, inspect.isfunction) if not name.startswith("_")}
     own = {f for f in functions if f.__module__ == L.__name__}
     in_table = {f for row in ROWS for f in row[1:3]} | set(LOSSES)
+    in_table |= {L.batchnorm_parts_forward, L.batchnorm_parts_backward}  # see test_batchnorm_in_parts
     assert own == in_table
 
 
@@ -386,6 +394,30 @@ def test_running_statistics_by_hand():
     np.testing.assert_allclose(out, [[1 + 2 * 0.5 / np.sqrt(0.25 + 1e-5), 1]])
 
 
+@pytest.mark.parametrize("mode", ["train", "test"])
+@pytest.mark.parametrize(
+    ("forward", "backward", "shape"),
+    [
+        (L.batchnorm_forward, L.batchnorm_backward, (12, 3)),
+        (L.spatial_batchnorm_forward, L.spatial_batchnorm_backward, (12, 3, 4, 5)),
+    ],
+)
+def test_batchnorm_in_parts(forward, backward, shape, mode):
+    """A batch in parts is normalised as one: statistics, values and gradients."""
+    x, gamma, beta, dout = drawn([shape, (3,), (3,), shape])
+    start = {"mode": mode, "running_mean": np.ones(3), "running_var": np.full(3, 2.0)}
+    whole, parts = dict(start), dict(start)
+    out, cache = forward(x, gamma, beta, whole)
+    outs, parts_cache = L.batchnorm_parts_forward([x[:5], x[5:5], x[5:]], gamma, beta, parts)
+    np.testing.assert_allclose(np.concatenate(outs), out, rtol=1e-12, atol=1e-14)
+    for key in ("running_mean", "running_var"):
+        np.testing.assert_allclose(parts[key], whole[key], rtol=1e-13)
+    dxs, dgamma, dbeta = L.batchnorm_parts_backward([dout[:5], dout[5:5], dout[5:]], parts_cache)
+    grads = (np.concatenate(dxs), dgamma, dbeta)
+    for g, h in zip(grads, backward(dout, cache), strict=True):
+        np.testing.assert_allclose(g, h, rtol=1e-11, atol=1e-14)
+
+
 def test_an_empty_batch_leaves_the_running_statistics():
     bn_param = {"mode": "train", "running_mean": np.ones(3), "running_var": np.ones(3)}
     L.batchnorm_forward(np.empty((0, 3)), np.ones(3), np.zeros(3), bn_param)
@@ -435,7 +467,7 @@ def windows(draw):
     HH = draw(st.integers(1, min(5, H + 2 * pad[0])))
     WW = draw(st.integers(1, min(5, W + 2 * pad[1])))
     stride = draw(st.integers(1, 4)), draw(st.integers(1, 4))
-    N, C = draw(st.integers(0, 3)), draw(st.integers(1, 3))
+    N, C = draw(st.integers(0, 3)), draw(st.sampled_from([1, 2, 3, 16]))
     return (N, C, H, W), (HH, WW), stride, pad, draw(st.sampled_from(sorted(ORDERS)))
 
 
