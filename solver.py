@@ -5,6 +5,7 @@ with `loss(X) -> scores`. Two more are used if a model has them: `state`, arrays
 with the parameters, and `step`, which is set to the number of the step before each one.
 """
 
+import contextlib
 import functools
 import sys
 import time
@@ -155,8 +156,7 @@ class Solver:
         started, first = time.perf_counter(), len(self.loss_history)
         for index in self._batches():
             self._step(index)
-            self._print_step()
-            self._bar.update(len(index))
+            self._show_step(len(index))
             if self.iteration == 1:
                 self._measure()
         seconds = time.perf_counter() - started
@@ -410,35 +410,36 @@ class Solver:
             self._say(f"Stopped after epoch {self.epoch}: {reason}")
         return bool(reason)
 
-    def _print_step(self):
+    def _show_step(self, images):
         t, every = self.iteration - 1, self.print_every
-        if self._bar.disable is False:
+        if self._bar is not None:
             self._bar.set_description(f"epoch {self.epoch + 1}/{self.num_epochs}", refresh=False)
             shown = {"loss": f"{self.loss_history[-1]:.4f}"}
             if self.val_acc_history:
                 shown["val_acc"] = f"{self.val_acc_history[-1]:.4f}"
             self._bar.set_postfix(shown, refresh=False)
+            self._bar.update(images)
         if every and t % every == 0:
             total = self.num_epochs * self.iterations_per_epoch
             self._say(f"(Iteration {t + 1} / {total}) loss: {self.loss_history[-1]:f}")
 
     def _say(self, line):
         if self.verbose:
-            if self._bar is not None and not self._bar.disable:
+            if self._bar is not None:
                 self._bar.write(line)
             else:
                 print(line)
 
     def _open_bar(self):
         """A bar that counts images; at most two updates a second, so that no notebook drowns."""
+        watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+        if not self.verbose or not (watched if self.progress is None else self.progress):
+            return contextlib.nullcontext()
         from tqdm import tqdm  # when first needed: it costs time at import
 
-        watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-        shown = self.verbose and (watched if self.progress is None else self.progress)
         return tqdm(
             total=self.num_epochs * self.num_train,
             initial=self.epoch * self.num_train,
-            disable=not shown,
             unit=" images",
             mininterval=0.5,
             dynamic_ncols=True,

@@ -48,7 +48,7 @@ def best(data, seed):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("net", choices=("two-layer", "best"))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
     data = get_CIFAR10_data(num_test=10000)
     accuracies = []

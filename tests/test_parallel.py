@@ -1,0 +1,269 @@
+"""Threads change nothing but the time: results, errors, interruptions and settings."""
+
+import ctypes
+import threading
+import time
+
+import numpy as np
+import pytest
+import threadpoolctl
+from handgrad import Solver, parallel
+from handgrad.models import ConvNet, FullyConnectedNet, LeNet5
+from handgrad.parallel import run, workers
+
+NETS = {
+    "lenet": lambda: LeNet5((1, 12, 12), 3, activation="relu", seed=0),
+    "dropout": lambda: FullyConnectedNet([20, 10], 144, 3, dropout=0.4, weight_scale="kaiming", seed=0),
+    "batchnorm": lambda: ConvNet(
+        (4, "pool", 5), (8,), (1, 12, 12), 3, normalization="batchnorm", dropout=0.3, seed=0
+    ),
+    "layernorm": lambda: FullyConnectedNet(
+        [20], 144, 3, normalization="layernorm", weight_scale="kaiming", reg=0.1, seed=0
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running():
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
+    assert parallel._active is None
+
+
+def images(N=150):
+    rng = np.random.default_rng(5)
+    y = np.arange(N) % 3
+    X = rng.standard_normal((N, 1, 12, 12)).astype(np.float32)
+    X[np.arange(N), 0, y] += 2
+    return {"X_train": X[:100], "y_train": y[:100], "X_val": X[100:], "y_val": y[100:]}
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_the_same_bits_for_any_number_of_workers(net):
+    runs = []
+    for count in (1, 2, 4):
+        solver = Solver(
+            NETS[net](), images(), update_rule="adam", batch_size=70, num_epochs=3, verbose=False,
+            workers=count, seed=0,
+        )  # fmt: skip
+        solver.train()
+        runs.append(solver)
+    for other in runs[1:]:
+        assert other.loss_history == runs[0].loss_history
+        assert other.val_acc_history == runs[0].val_acc_history
+        for name, p in runs[0].model.params.items():
+            np.testing.assert_array_equal(other.model.params[name], p)
+
+
+@pytest.mark.parametrize("net", [name for name in NETS if name != "dropout"])
+def test_parts_add_up_to_the_whole(net):
+    """In float64 the batch in parts gives what the batch at once gives, batch norm included."""
+    data, models = images(), []
+    for in_parts in (True, False):
+        model = NETS[net]()
+        model.params = {name: p.astype(np.float64) for name, p in model.params.items()}
+        for layer in model.layers:
+            if layer.param and "p" in layer.param:
+                layer.param["p"] = 0.0  # a mask belongs to its part
+        if not in_parts:
+            model._parts = lambda N: [slice(0, N)]
+        models.append((model, *model.loss(data["X_train"], data["y_train"])))
+    (parts, loss, grads), (whole, whole_loss, whole_grads) = models
+    assert len(parts._parts(100)) > 1
+    assert loss == pytest.approx(whole_loss, rel=1e-12)
+    largest = max(np.abs(g).max() for g in whole_grads.values())
+    for name, grad in whole_grads.items():
+        np.testing.assert_allclose(grads[name], grad, rtol=1e-9, atol=1e-13 * largest)
+    np.testing.assert_allclose(
+        parts.loss(data["X_val"]), whole.loss(data["X_val"]), rtol=1e-6, atol=1e-6
+    )
+    for key, value in whole.state.items():
+        np.testing.assert_allclose(parts.state[key], value, rtol=1e-6, atol=1e-7)
+
+
+def test_run_keeps_the_order_and_uses_the_threads():
+    with workers(3):
+        names = set()
+
+        def slow(k):
+            names.add(threading.current_thread().name)
+            time.sleep(0.01)
+            return k * k
+
+        assert run(slow, range(7)) == [k * k for k in range(7)]
+        assert len(names) == 3
+    assert run(lambda k: k, []) == []
+
+
+@pytest.mark.parametrize("where", [0, 1])
+def test_the_first_error_is_raised_in_the_caller_when_all_have_ended(where):
+    running = []
+
+    def task(k):
+        running.append(k)
+        try:
+            if k == where:
+                raise ValueError(f"conv_forward: part {k}")
+            time.sleep(0.05)
+        finally:
+            running.remove(k)
+
+    with workers(2):
+        with pytest.raises(ValueError, match=f"conv_forward: part {where}"):
+            run(task, [0, 1])
+        assert running == []
+        assert run(lambda k: k, [1, 2, 3]) == [1, 2, 3]
+
+
+def test_a_layers_own_message_arrives_from_a_part():
+    model = LeNet5((1, 12, 12), 3, seed=0)
+    model.params["W2"] = np.zeros((16, 5, 5, 5), np.float32)
+    data = images()
+    with workers(2), pytest.raises(ValueError, match=r"LeNet5, layer 4: conv_forward: x .* has C = 6"):
+        model.loss(data["X_train"], data["y_train"])
+
+
+def test_the_keyboard_stops_it_and_the_model_stays_usable():
+    model, data = NETS["lenet"](), images()
+    solver = Solver(model, data, batch_size=50, num_epochs=1000, verbose=False, workers=2, seed=0)
+    forward = model._forward
+
+    def interrupted(stretch, x, mode, part):
+        if solver.iteration >= 6 and mode == "train" and part.start == 0:
+            raise KeyboardInterrupt
+        return forward(stretch, x, mode, part)
+
+    model._forward = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        solver.train()
+    del model._forward
+    assert solver.iteration == 6
+    assert np.all(np.isfinite(model.loss(data["X_val"])))
+
+
+def test_np_errstate_holds_in_the_threads():
+    with workers(2), np.errstate(over="ignore"):
+        run(lambda k: np.exp(np.full(3, 1e4)), [0, 1])
+    with workers(2), np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        run(lambda k: np.exp(np.full(3, 1e4 * k)), [0, 1])
+
+
+def blas_threads():
+    return [
+        info["num_threads"] for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"
+    ]
+
+
+def test_blas_is_put_back():
+    before = blas_threads()
+    with workers(2):
+        assert set(blas_threads()) <= {1}
+        with workers(1):
+            assert parallel._active.count == 2
+    assert blas_threads() == before
+
+    def fails():
+        with workers(2):
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fails()
+    assert blas_threads() == before
+
+
+def test_it_works_where_no_blas_is_known_and_malloc_is_another(monkeypatch):
+    class NotGlibc:
+        def __init__(self, name):
+            pass
+
+    monkeypatch.setattr(ctypes, "CDLL", NotGlibc)
+    monkeypatch.setattr(threadpoolctl, "threadpool_limits", threadpoolctl.threadpool_limits)
+    monkeypatch.setattr(threadpoolctl.ThreadpoolController, "info", lambda self: [], raising=True)
+    solver = Solver(NETS["lenet"](), images(), batch_size=50, num_epochs=1, verbose=False, seed=0)
+    solver.train()
+    assert solver.epoch == 1
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5])
+def test_a_wrong_number_of_workers(count):
+    with pytest.raises(ValueError, match="expected a whole number from 1 up"), workers(count):
+        pass
+
+
+def test_the_default_is_a_thread_a_processor():
+    assert parallel.default_count() >= 1
+
+
+# ---------------------------------------------------------------------------- no way back by accident
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Counts what a pass costs: windows made, bytes gathered into them, products of matrices."""
+    from handgrad import im2col, layers
+
+    counts = {"unfold": 0, "gathered": 0}
+    unfold = im2col.unfold
+
+    def counting(x, window, stride, pad):
+        windows = unfold(x, window, stride, pad)
+        counts["unfold"] += 1
+        owner = windows
+        while owner.base is not None:
+            owner = owner.base if isinstance(owner.base, np.ndarray) else owner.base.base
+        counts["gathered"] += owner.nbytes
+        return windows
+
+    monkeypatch.setattr(layers, "unfold", counting)
+    return counts
+
+
+def test_a_convolution_gathers_along_the_filters_row_only(counted):
+    """Classic im2col would copy HH times as many bytes; a fall back to it shows here."""
+    from handgrad.layers import conv_backward, conv_forward
+
+    x, w = np.zeros((8, 3, 20, 20), np.float32), np.zeros((4, 3, 5, 5), np.float32)
+    out, cache = conv_forward(x, w, np.zeros(4, np.float32), {"pad": 2})
+    assert counted["gathered"] == 4 * (20 + 4) * 5 * 3 * 20 * 8
+    conv_backward(out, cache)
+    assert counted["unfold"] == 1
+
+
+def test_arrays_keep_the_batch_innermost_on_their_way():
+    """From the first convolution to the flatten, there and back, no layer lays images anew."""
+    model = LeNet5((1, 12, 12), 3, seed=0)
+    X = np.zeros((8, 1, 12, 12), np.float32)
+    seen = []
+    x = X
+    for k, layer in enumerate(model.layers[:6]):
+        arrays, settings = model._arguments(k, "train", slice(0, 8))
+        x, cache = layer.forward(x, *arrays, *settings)
+        seen.append((layer, cache, x))
+        assert x.strides[0] == x.itemsize, layer.forward.__name__
+    flat = model.params["W3"]
+    from handgrad.layers import affine_backward, affine_forward
+
+    out, cache = affine_forward(x, flat, model.params["b3"])
+    dout = affine_backward(out, cache)[0]
+    for layer, cache, _ in reversed(seen):
+        assert dout.strides[0] == dout.itemsize, layer.backward.__name__
+        dout = layer.backward(dout, cache)
+        dout = dout[0] if isinstance(dout, tuple) else dout
+
+
+def test_the_update_makes_nothing_large_on_the_way(monkeypatch):
+    """A rule's temporaries are a block each: counted by what its formula is shown."""
+    from handgrad import optim
+
+    sizes = []
+    original = np.subtract
+
+    def watched(a, b, out=None):
+        sizes.append(np.size(a))
+        return original(a, b, out=out)
+
+    monkeypatch.setattr(optim.np, "subtract", watched)
+    optim.sgd(np.zeros(10**6, np.float32), np.zeros(10**6, np.float32))
+    assert max(sizes) <= optim.BLOCK
+    assert sum(sizes) == 10**6
