@@ -19,6 +19,8 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from .parallel import matmul
+
 
 def output_size(size, window, stride, pad):
     """How many windows fit along one axis: windows that would stick out are dropped."""
@@ -47,8 +49,15 @@ def flatten(x):
 def unflatten(dout, w, x):
     """dout @ w.T, shaped as x (N, d_1, ..., d_k) and as a view of what BLAS gives, laid like x."""
     if _batch_is_innermost(x):
-        return np.moveaxis((w @ dout.T).reshape(*x.shape[1:], len(x)), -1, 0)
-    return (dout @ w.T).reshape(x.shape)
+        return np.moveaxis(matmul(w, dout.T).reshape(*x.shape[1:], len(x)), -1, 0)
+    return matmul(dout, w.T).reshape(x.shape)
+
+
+def joined(parts):
+    """Parts of a batch (N_1, ...), (N_2, ...) as one, laid with the batch innermost."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.moveaxis(np.concatenate([np.moveaxis(x, 0, -1) for x in parts], axis=-1), -1, 0)
 
 
 def _batch_is_innermost(x):

@@ -40,7 +40,7 @@ from .im2col import (
     unfold,
     window_entries,
 )
-from .parallel import run
+from .parallel import matmul, run
 
 # ---------------------------------------------------------------------------- affine
 
@@ -57,7 +57,7 @@ def affine_forward(x, w, b):
             f"affine_forward: x {x.shape} has D = {rows.shape[1]} and b {b.shape}, "
             f"so w should be {(rows.shape[1], *b.shape)}, not {w.shape}."
         )
-    return _plus(rows @ w, b), (x, rows, w, b.dtype)
+    return _plus(matmul(rows, w), b), (x, rows, w, b.dtype)
 
 
 def affine_backward(dout, cache, need_dx=True):
@@ -68,7 +68,7 @@ def affine_backward(dout, cache, need_dx=True):
     x, rows, w, b_dtype = cache
     _check_dout("affine_backward", dout, (len(rows), w.shape[1]))
     dx = _cast(unflatten(dout, w, x), x.dtype) if need_dx else None  # dout @ w.T, shaped as x
-    return dx, _cast(rows.T @ dout, w.dtype), _cast(dout.sum(axis=0), b_dtype)
+    return dx, _cast(matmul(rows.T, dout), w.dtype), _cast(dout.sum(axis=0), b_dtype)
 
 
 # ---------------------------------------------------------------------------- activations

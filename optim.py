@@ -18,6 +18,7 @@ import math
 import numpy as np
 
 from .errors import refuse_unknown
+from .parallel import run
 
 # ---------------------------------------------------------------------------- update rules
 
@@ -131,13 +132,12 @@ BLOCK = 2**15  # entries: large enough to hide the cost of a call, small enough 
 def _by_blocks(step, w, dw, *state):
     """step(w, dw, *state, next_w, *next_state), which writes the last ones, on blocks of the arrays.
 
-    Entry by entry it is the same as at once, but nothing big is made on the way. Returns
-    [next_w, *next_state], new arrays in the shape and dtype of w.
+    Entry by entry it is the same as at once, but nothing big is made on the way, and the workers
+    share the blocks. Returns [next_w, *next_state], new arrays in the shape and dtype of w.
     """
     results = [np.empty(w.shape, w.dtype) for _ in (w, *state)]
     arrays = [a.reshape(-1) for a in (w, dw, *state, *results)]
-    for start in range(0, w.size, BLOCK):
-        step(*(a[start : start + BLOCK] for a in arrays))
+    run(lambda at: step(*(a[at : at + BLOCK] for a in arrays)), range(0, w.size, BLOCK))
     return results
 
 

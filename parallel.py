@@ -19,7 +19,10 @@ import contextvars
 import ctypes
 import os
 
+import numpy as np
+
 _active = None  # the session of the enclosing `workers`, if any
+_in_a_part = contextvars.ContextVar("handgrad is at work on a part", default=False)
 
 
 class _Session:
@@ -61,27 +64,43 @@ def workers(count=None):
 def run(function, parts):
     """[function(part) for part in parts], spread over the workers; the first error is raised here.
 
-    Nothing is left running when it returns or raises.
+    Nothing is left running when it returns or raises. Within a part it spreads nothing further.
     """
     session = _active
-    count = 1 if session is None else min(session.count, len(parts))
-    if count == 1:
+    count = 1 if session is None or _in_a_part.get() else min(session.count, len(parts))
+    if count <= 1:
         return [function(part) for part in parts]
     results = [None] * len(parts)
 
     def work(k):
+        _in_a_part.set(True)
         for at in range(k, len(parts), count):
             results[at] = function(parts[at])
 
-    # A thread starts with settings of its own; np.errstate is to hold in all of them.
-    futures = [session.pool.submit(contextvars.copy_context().run, work, k) for k in range(1, count)]
+    # Copies of this context: np.errstate is to hold in every thread, the mark in none for longer.
+    here, *others = (contextvars.copy_context() for _ in range(count))
+    futures = [session.pool.submit(context.run, work, k) for k, context in enumerate(others, 1)]
     try:
-        work(0)
+        here.run(work, 0)
     finally:
         concurrent.futures.wait(futures)
     for future in futures:
         future.result()
     return results
+
+
+def matmul(a, b):
+    """a @ b of two matrices; the rows of a large product are shared out, two halves to the workers."""
+    if a.shape[0] * a.shape[1] * b.shape[1] < LARGE:
+        return a @ b
+    out = np.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
+    half = a.shape[0] // 2
+    halves = (slice(0, half), slice(half, None))
+    run(lambda rows: np.matmul(a[rows], b, out=out[rows]), halves)
+    return out
+
+
+LARGE = 2**22  # multiplications: some 80 microseconds, several times what it costs to wake a thread
 
 
 def _blas_at_one_thread():

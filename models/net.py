@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import layers as L
 from ..errors import look_up
-from ..im2col import output_size
+from ..im2col import joined, output_size
 from ..parallel import run
 from ..randomness import generator, new_seed, sequence
 
@@ -103,47 +103,54 @@ class Net:
         return self._add_penalty(*self._train(X, y, parts))
 
     def _parts(self, N):
-        """Slices of a batch that are computed apart, by its size alone: at most 32 images or 64 rows
-        each, which stay in the cache, and two where it can be.
+        """Slices of a batch of images that are computed apart, by its size alone: at most 32 each,
+        which stay in the cache, and two where it can be. Rows are not split: an affine layer has
+        one product to make of all of them, and shares that out by itself.
         """
-        if N < 16:
+        if N < 16 or len(self.input_dim) == 1:
             return [slice(0, N)]
-        count = max(2, -(-N // (32 if len(self.input_dim) == 3 else 64)))
+        count = max(2, -(-N // 32))
         bounds = [N * k // count for k in range(count + 1)]
         return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
     def _train(self, X, y, parts):
         """Both passes. The parts of a batch go their own ways from one batch norm to the next, where
-        they meet; the loss and the gradients are sums over them.
+        they meet, and are one batch from the first affine layer on.
         """
-        *before, last = self._stretches()
+        trunk, head = self._stretches()
         xs, tape = [X[part] for part in parts], []
-        for stretch in before:
+        for stretch in trunk:
             xs, caches = self._stretch_forward(stretch, xs, parts)
             tape.append((stretch, caches))
-
-        def there_and_back(p):
-            scores, caches = self._forward(last, xs[p], "train", parts[p])
-            loss, dscores = self.criterion(scores, y[parts[p]])
-            share = len(scores) / max(1, len(X))
-            return loss * share, self._backward(last, dscores * share, caches)
-
-        losses, results = zip(*run(there_and_back, range(len(parts))), strict=True)
-        dxs, grads = _added(results)
-        for stretch, caches in reversed(tape):
-            dxs, more = self._stretch_backward(stretch, dxs, caches)
+        whole = [slice(0, len(X))]
+        xs = [joined(xs)]
+        for stretch in head:
+            xs, caches = self._stretch_forward(stretch, xs, whole)
+            tape.append((stretch, caches))
+        loss, dscores = self.criterion(xs[0], y)
+        douts, grads = [dscores], {}
+        for k, (stretch, caches) in reversed(list(enumerate(tape))):
+            if douts[0] is None:  # below the first layer with parameters
+                break
+            if k == len(trunk) - 1:
+                douts = [douts[0][part] for part in parts]
+            douts, more = self._stretch_backward(stretch, douts, caches)
             grads |= more
-        return sum(losses), {name: grads[name] for name in self.params}
+        return loss, {name: grads[name] for name in self.params}
 
     def _stretches(self):
-        """The layers in order, as lists of indices: each batch norm by itself, and what is between."""
-        stretches = [[]]
-        for k in range(len(self.layers)):
+        """The layers in order, as lists of indices, each batch norm by itself and what is between:
+        those of the trunk, of images, and those of the head, from the first affine layer on.
+        """
+        trunk, head = [[]], [[]]
+        for k, layer in enumerate(self.layers):
+            in_head = head[0] or layer.forward is L.affine_forward
+            stretches = head if in_head else trunk
             if self._joint(k):
                 stretches += [[k], []]
             else:
                 stretches[-1].append(k)
-        return stretches
+        return trunk, head
 
     def _joint(self, k):
         """Does this layer need all examples at once?"""

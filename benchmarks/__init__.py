@@ -1,0 +1,1 @@
+"""handgrad against its peers, in turn, on the same data: `python -m benchmarks --help`."""
