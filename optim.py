@@ -126,7 +126,8 @@ def _adam(w, dw, config, rate, beta1, beta2, epsilon, m, v, t, weight_decay):
     return next_w
 
 
-BLOCK = 2**15  # entries: large enough to hide the cost of a call, small enough for the cache
+BLOCK = 2**17  # entries
+FEW = 8  # blocks: for fewer it does not pay to wake another thread
 
 
 def _by_blocks(step, w, dw, *state):
@@ -137,7 +138,12 @@ def _by_blocks(step, w, dw, *state):
     """
     results = [np.empty(w.shape, w.dtype) for _ in (w, *state)]
     arrays = [a.reshape(-1) for a in (w, dw, *state, *results)]
-    run(lambda at: step(*(a[at : at + BLOCK] for a in arrays)), range(0, w.size, BLOCK))
+    blocks = [slice(at, at + BLOCK) for at in range(0, w.size, BLOCK)]
+    if len(blocks) < FEW:
+        for block in blocks:
+            step(*(a[block] for a in arrays))
+    else:
+        run(lambda block: step(*(a[block] for a in arrays)), blocks)
     return results
 
 

@@ -30,6 +30,6 @@ def build(workload):
         X = images_[index].reshape(len(index), -1).astype(np.float32)
         X -= np.float32(100)
         X /= np.float32(70)
-        net.partial_fit(X, labels[index], classes)
+        net.partial_fit(X, labels[index], classes=classes)
 
     return run

@@ -110,7 +110,7 @@ def images(net):
     mnist = net == "lenet5"
     if os.environ.get("HANDGRAD_DATA"):
         data = load_mnist() if mnist else load_cifar10()
-        return data["X_train"], data["y_train"]
+        return data["X_train"].copy(), data["y_train"]  # a copy: PyTorch wants to own what it wraps
     rng = np.random.default_rng(0)
     N, shape = (55000, (1, 28, 28)) if mnist else (49000, (3, 32, 32))
     return rng.integers(256, size=(N, *shape), dtype=np.uint8), rng.integers(10, size=N)

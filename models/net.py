@@ -103,13 +103,13 @@ class Net:
         return self._add_penalty(*self._train(X, y, parts))
 
     def _parts(self, N):
-        """Slices of a batch of images that are computed apart, by its size alone: at most 32 each,
-        which stay in the cache, and two where it can be. Rows are not split: an affine layer has
-        one product to make of all of them, and shares that out by itself.
+        """Slices of a batch of images that are computed apart, by its size alone: at most 64 each,
+        and two where it can be. Rows are not split: an affine layer has one product to make of all
+        of them, and shares that out by itself.
         """
         if N < 16 or len(self.input_dim) == 1:
             return [slice(0, N)]
-        count = max(2, -(-N // 32))
+        count = max(2, -(-N // 64))
         bounds = [N * k // count for k in range(count + 1)]
         return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
