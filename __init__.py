@@ -1,6 +1,8 @@
 """handgrad: neural networks whose every gradient is written by hand, fast, in pure NumPy."""
 
+from .compare import compare
+from .parallel import workers
 from .solver import Solver
 
 __version__ = "0.1.0"
-__all__ = ["Solver"]
+__all__ = ["Solver", "compare", "workers"]

@@ -1,4 +1,4 @@
-"""The command line: handgrad train | gradcheck | download."""
+"""The command line: handgrad train | compare | gradcheck | download."""
 
 import argparse
 import csv
@@ -47,6 +47,7 @@ examples:
   handgrad train --data mnist --epochs 5             LeNet5 on MNIST
   handgrad train --data cifar10 --model ConvNet --filters 32 pool 64 pool --normalization batchnorm
   handgrad train --resume runs/20260101-120000-LeNet5-digits --epochs 20
+  handgrad compare --vary update-rule sgd adam --seeds 3 --epochs 5
   handgrad gradcheck                                 every written gradient against a numerical one
 """
 
@@ -85,6 +86,28 @@ def _parser():
     train_.set_defaults(run=train)
     _add_run_options(train_)
     _add_model_options(train_)
+
+    versus = commands.add_parser(
+        "compare",
+        help="train with several values of one option, each with several seeds",
+        description="Train with several values of one option, the same seeds and budget for all. "
+        "The folder gets a file for each run, table.md, table.csv and curves.png; started again "
+        "it goes on where it was.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    versus.set_defaults(run=compare)
+    versus.add_argument(
+        "--vary",
+        nargs="+",
+        required=True,
+        metavar="OPTION_OR_VALUE",
+        help="an option of train and the values it takes: learning-rate 0.1 0.01",
+    )
+    versus.add_argument("--seeds", type=int, default=3, help="runs of each value (default: 3)")
+    versus.add_argument("--target", type=float, help="a validation accuracy to time")
+    _add_run_options(versus)
+    _add_model_options(versus)
 
     check = commands.add_parser(
         "gradcheck", help="hold every model's written gradients against numerical ones"
@@ -164,10 +187,14 @@ def train(args):
     return 0
 
 
-def _new_run(args):
+def _settings(args):
     given = {name: value for name, value in vars(args).items() if value is not None}
     settings = {name: given.get(name, default) for name, default in DEFAULTS.items()}
-    settings |= {name: given[name] for name in MODEL_OPTIONS if name in given}
+    return settings | {name: given[name] for name in MODEL_OPTIONS if name in given}
+
+
+def _new_run(args):
+    settings = _settings(args)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = Path(args.out or Path("runs") / f"{stamp}-{settings['model']}-{settings['data']}")
     if (folder / "checkpoint.npz").exists():
@@ -233,7 +260,7 @@ def _solver(settings, data, folder, quiet):
         num_epochs=settings["epochs"],
         print_every=0,
         verbose=not quiet,
-        checkpoint_name=folder / "checkpoint",
+        checkpoint_name=folder and folder / "checkpoint",
         seed=settings["seed"],
     )
 
@@ -270,6 +297,44 @@ def _write_history(path, history):
         writer = csv.DictWriter(file, history[0])
         writer.writeheader()
         writer.writerows(history)
+
+
+# ---------------------------------------------------------------------------- compare
+
+
+def compare(args):
+    """Several values of one option, several seeds: a table, and a figure with bands."""
+    from . import vis_utils
+    from .compare import compare as run_comparison
+
+    option, *values = args.vary
+    base = _settings(args)
+    base.pop("seed")  # each run has its own
+    folder = Path(args.out or "runs/compare")
+    parsed = {value: _parsed(option, value) for value in values}
+    named = {f"{option} {value}": {**base, **changed} for value, changed in parsed.items()}
+    result = run_comparison(build_run, named, args.seeds, folder=folder / "runs", target=args.target)
+    for name, text in (("table.md", result.markdown() + "\n"), ("table.csv", result.csv())):
+        with written_whole(folder / name) as temporary:
+            temporary.write_text(text)
+    vis_utils.save(result.figure(), folder / "curves.png")
+    print(f"{result.table()}\nfolder: {folder}")
+    return 1 if result.failures else 0
+
+
+def _parsed(option, value):
+    """What the command line makes of `--option value`, as settings; exits as it does if wrong."""
+    args = _parser().parse_args(["train", f"--{option.lstrip('-')}", *value.split()])
+    name = option.lstrip("-").replace("-", "_")
+    if name not in (*DEFAULTS, *MODEL_OPTIONS) or name == "seed":
+        raise ValueError(f"compare: --vary {option}, expected an option of the run or the model.")
+    return {name: getattr(args, name)}
+
+
+def build_run(seed, **settings):
+    """A Solver for settings as the command line has them."""
+    settings = {**settings, "seed": seed}
+    return _solver(settings, _load(settings), folder=None, quiet=True)
 
 
 # ---------------------------------------------------------------------------- the other commands

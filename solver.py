@@ -385,6 +385,7 @@ class Solver:
     # ------------------------------------------------------------------ data and what is shown
 
     def _take_data(self, data):
+        self.data = data
         self.X_train, self.y_train = _checked(data, "train")
         self.X_val, self.y_val = _checked(data, "val") if "X_val" in data else (None, None)
         self.transform = data.get("transform") or _as_they_are

@@ -58,6 +58,26 @@ def plot_curves(solvers):
     return figure
 
 
+def plot_bands(curves):
+    """Panels of curves by epoch, {name: {panel: [history, ...]}}: means, and bands over the runs."""
+    panels = list(next(iter(curves.values()))) if curves else ["loss"]
+    figure = _figure(4.5 * len(panels), 4)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for k, (name, histories) in enumerate(curves.items()):
+            length = min((len(h) for h in histories[panel]), default=0)
+            if not length:
+                continue
+            runs = np.array([h[:length] for h in histories[panel]])
+            epochs = np.arange(length) + (1 if panel == "loss" else 0)
+            axes.plot(epochs, runs.mean(axis=0), color=f"C{k % 10}", label=name)
+            axes.fill_between(epochs, runs.min(axis=0), runs.max(axis=0), color=f"C{k % 10}", alpha=0.2)
+        axes.set(title=panel, xlabel="epoch")
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend()
+    return figure
+
+
 def _plot_accuracy(axes, history, style, color, label):
     if history:
         axes.plot(range(len(history)), history, style, color=color, marker=".", label=label.strip())
@@ -103,6 +123,14 @@ def show_images(X, titles=None, columns=10):
             if titles is not None:
                 axes.set_title(str(titles[k]), fontsize=8)
     return figure
+
+
+def show_augmented(X, augment, versions=8, seed=0):
+    """Each image of X (N, C, H, W) in a row: as it is, and after some draws of augment(X, rng)."""
+    rng = np.random.default_rng(seed)
+    columns = [X, *(augment(X, rng) for _ in range(versions))]
+    titles = ["before", *[""] * versions] * len(X)
+    return show_images(np.stack(columns, axis=1).reshape(-1, *X.shape[1:]), titles, versions + 1)
 
 
 def show_filters(w):

@@ -167,3 +167,52 @@ assert (np.random.get_state()[1] == before).all() and np.geterr() == errors
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_compare(data_dir, tmp_path, capsys):
+    out = tmp_path / "versus"
+    options = [
+        "--model",
+        "TwoLayerNet",
+        "--data",
+        "digits.mat",
+        "--data-dir",
+        data_dir,
+        "--batch-size",
+        "10",
+    ]
+    command = [
+        "compare",
+        "--vary",
+        "update-rule",
+        "sgd",
+        "adam",
+        "--seeds",
+        "2",
+        "--epochs",
+        "2",
+        *options,
+    ]
+    assert main([*command, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "update-rule sgd" in said
+    assert f"folder: {out}" in said
+    assert "| update-rule adam | 2 |" in (out / "table.md").read_text()
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert len(list((out / "runs").iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("vary", "message"),
+    [
+        (["seed", "1", "2"], "expected an option of the run or the model"),
+        (["learning-rate", "fast"], "invalid float"),
+    ],
+)
+def test_compare_refuses(vary, message, capsys):
+    try:
+        code = main(["compare", "--vary", *vary])
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,122 @@
+"""Comparisons: the same for any executor, resumable, and not undone by one failure."""
+
+import concurrent.futures
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from handgrad import Solver, compare
+from handgrad.models import TwoLayerNet
+
+CALLS = []
+
+
+def build(seed, rule="sgd", rate=0.1, fail=False):
+    CALLS.append((seed, rule))
+    if fail and seed == 1:
+        raise RuntimeError("this one fails")
+    rng = np.random.default_rng(7)
+    y = np.arange(120) % 3
+    X = (rng.standard_normal((120, 5)) + 3 * np.eye(3, 5)[y]).astype(np.float32)
+    data = {"X_train": X[:60], "y_train": y[:60], "X_val": X[60:90], "y_val": y[60:90]}
+    data |= {"X_test": X[90:], "y_test": y[90:]}
+    return Solver(
+        TwoLayerNet(5, 8, 3, weight_scale=0.1, seed=seed),
+        data,
+        update_rule=rule,
+        optim_config={"learning_rate": rate},
+        batch_size=20,
+        num_epochs=4,
+        verbose=True,
+        seed=seed,
+    )
+
+
+SETTINGS = {"sgd": {"rule": "sgd"}, "adam": {"rule": "adam", "rate": 0.02}}
+
+
+@pytest.fixture(autouse=True)
+def no_calls():
+    CALLS.clear()
+
+
+@pytest.fixture
+def threads():
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+def without_times(result):
+    drop = {"epoch_seconds", "seconds"}
+    return {key: {k: v for k, v in run.items() if k not in drop} for key, run in result.runs.items()}
+
+
+def test_processes_and_threads_give_the_same(tmp_path, threads, capsys):
+    one = compare(build, SETTINGS, seeds=2, folder=tmp_path / "a", executor=threads)
+    two = compare(build, SETTINGS, seeds=2, folder=tmp_path / "b")
+    assert without_times(one) == without_times(two)
+    assert list(one.runs) == [("sgd", 0), ("sgd", 1), ("adam", 0), ("adam", 1)]
+    assert capsys.readouterr().out == ""
+
+
+def test_finished_runs_are_not_run_again(tmp_path, threads):
+    first = compare(build, {"sgd": SETTINGS["sgd"]}, seeds=2, folder=tmp_path, executor=threads)
+    assert len(CALLS) == 2
+    both = compare(build, SETTINGS, seeds=3, folder=tmp_path, executor=threads)
+    assert CALLS[2:] == [(2, "sgd"), (0, "adam"), (1, "adam"), (2, "adam")]
+    assert both.runs["sgd", 0] == first.runs["sgd", 0]
+    changed = {"sgd": {"rule": "sgd", "rate": 0.05}}
+    compare(build, changed, seeds=1, folder=tmp_path, executor=threads)
+    assert len(CALLS) == 7
+
+
+def test_one_failure_is_reported_and_not_the_end(tmp_path, threads):
+    settings = {"good": {}, "bad": {"fail": True}}
+    result = compare(build, settings, seeds=3, folder=tmp_path, executor=threads)
+    assert list(result.failures) == [("bad", 1)]
+    assert "failed: bad, seed 1: RuntimeError: this one fails" in result.table()
+    assert [row["runs"] for row in result.rows()] == [3, 2]
+    CALLS.clear()
+    compare(build, settings, seeds=3, folder=tmp_path, executor=threads)
+    assert CALLS == [(1, "sgd")]
+
+
+def test_the_tables_say_what_was_measured(tmp_path, threads):
+    result = compare(build, SETTINGS, seeds=3, folder=tmp_path, executor=threads, target=0.5)
+    runs = [json.loads(path.read_text()) for path in tmp_path.glob("sgd-*.json")]
+    (row, _) = result.rows()
+    tests = [run["test_acc"] for run in runs]
+    assert row["test_acc"] == pytest.approx(np.mean(tests))
+    assert row["spread"] == pytest.approx(np.std(tests, ddof=1))
+    assert row["val_acc"] == pytest.approx(np.mean([max(run["val_acc_history"]) for run in runs]))
+    assert 0 <= row["best_epoch"] <= 4
+    assert row["to_target"] is not None
+    (first, _) = csv.DictReader(io.StringIO(result.csv()))
+    assert float(first["test_acc"]) == row["test_acc"]
+    assert result.table().splitlines()[1].startswith("sgd ")
+    assert result.markdown().splitlines()[1] == "|" + " --- |" * 8
+
+
+def test_a_target_that_was_not_reached_has_no_time(tmp_path, threads):
+    result = compare(
+        build, {"sgd": {"rate": 1e-9}}, seeds=1, folder=tmp_path, executor=threads, target=0.99
+    )
+    assert result.rows()[0]["to_target"] is None
+
+
+def test_the_figure_has_bands(tmp_path, threads):
+    result = compare(build, SETTINGS, seeds=2, folder=tmp_path, executor=threads)
+    axes = result.figure().axes
+    assert [a.get_title() for a in axes] == ["loss", "training accuracy", "validation accuracy"]
+    for a in axes:
+        assert [line.get_label() for line in a.lines] == ["sgd", "adam"]
+        assert len(a.collections) == 2
+    losses = [np.mean(result.runs["sgd", seed]["loss_history"][:3]) for seed in (0, 1)]
+    assert axes[0].lines[0].get_ydata()[0] == pytest.approx(np.mean(losses))
+
+
+def test_nothing_to_compare(tmp_path):
+    with pytest.raises(ValueError, match="0 settings and 2 seeds"):
+        compare(build, {}, seeds=2, folder=tmp_path)
