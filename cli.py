@@ -79,7 +79,7 @@ def _parser():
         "train",
         help="train a net and write a run folder",
         description="Train a net. The run folder gets settings.json, history.csv, checkpoint.npz, "
-        "curves.png, mistakes.png and confusion.png.",
+        "report.txt, curves.png, mistakes.png and confusion.png.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -267,21 +267,21 @@ def _solver(settings, data, folder, quiet):
 
 def _report(solver, data, folder):
     """The test accuracy with its interval, and the pictures."""
-    from scipy.stats import binomtest
-
     from . import vis_utils
+    from .report import class_report
 
     X, y = data["X_test"], data["y_test"]
     predicted = solver.predict(X)
-    right = int((predicted == y).sum())
-    interval = binomtest(right, len(y)).proportion_ci(method="wilson")
+    report = class_report(y, predicted, range(10))
+    with written_whole(folder / "report.txt") as temporary:
+        temporary.write_text(f"{report}\n")
     vis_utils.save(vis_utils.plot_curves(solver), folder / "curves.png")
     vis_utils.save(vis_utils.show_mistakes(X, y, predicted), folder / "mistakes.png")
-    counts = vis_utils.confusion_matrix(y, predicted, 10)
-    vis_utils.save(vis_utils.show_confusion(counts), folder / "confusion.png")
+    vis_utils.save(vis_utils.show_confusion(report.counts), folder / "confusion.png")
+    low, high = report.interval
     print(
-        f"test accuracy: {right / len(y):.4f} ({right} of {len(y)} images; "
-        f"95 % interval {interval.low:.4f} to {interval.high:.4f})"
+        f"test accuracy: {report.accuracy:.4f} ({report.right} of {report.total} images; "
+        f"95 % interval {low:.4f} to {high:.4f})"
     )
     print(f"run folder: {folder}")
     print(f"curves: {folder / 'curves.png'}")

@@ -579,20 +579,26 @@ def svm_loss(x, y):
     return margins[over].sum() / N, dx / N
 
 
-def softmax_loss(x, y):
+def softmax_loss(x, y, smoothing=0.0):
     """Softmax and cross-entropy, mean over the batch; no score overflows.
 
     x: scores (N, C).  y: labels (N,), integers in [0, C).
-    loss = -sum over n of log p[n, y_n] / N, p = exp(x) / sum over c of exp(x).
-    Returns loss and dx (N, C) = (p - one_hot(y)) / N.
+    loss = -sum over n and c of t[n, c] * log p[n, c] / N, p = exp(x) / sum over c of exp(x), with
+    t = one_hot(y); smoothing (0 to 1) takes that share from it and spreads it evenly over all
+    classes (Szegedy et al. 2016).   Returns loss and dx (N, C) = (p - t) / N.
     """
+    check_range("softmax_loss", "smoothing", smoothing, 0, 1)
     picked = _check_labels("softmax_loss", x, y)
     N = max(1, len(x))
     shifted = x - x.real.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     dx = np.exp(log_p)
-    dx[picked] -= 1
-    return -log_p[picked].sum() / N, dx / N
+    dx[picked] -= 1 - smoothing
+    loss = -(1 - smoothing) * log_p[picked].sum() / N
+    if smoothing:
+        dx -= smoothing / x.shape[1]
+        loss -= smoothing / x.shape[1] * log_p.sum() / N
+    return loss, dx / N
 
 
 def mse_loss(x, y):

@@ -50,6 +50,10 @@ class Solver:
     sampling           'permutation', or 'replacement' as the course does
     augment            augment(X, rng) -> X, on each training batch, before `transform`
     stop               stop(solver) -> truth, asked after each epoch; a string is printed
+                       (see stopping.py)
+    validate_every     steps between looks at the validation accuracy for the best parameters, besides
+                       the one after each epoch (None)
+    trainable          names of the parameters that are updated (None: all); the rest stays as it is
     workers            threads that share a batch's work (None: one a processor); results are the same
     seed               of batches, augmentation and accuracy samples; None draws one, kept in `seed`
 
@@ -78,6 +82,8 @@ class Solver:
         sampling="permutation",
         augment=None,
         stop=None,
+        validate_every=None,
+        trainable=None,
         workers=None,
         seed=None,
         **unknown,
@@ -106,8 +112,20 @@ class Solver:
         self.num_train_samples, self.num_val_samples = num_train_samples, num_val_samples
         self.print_every, self.verbose, self.progress = print_every, verbose, progress
         self.checkpoint_name, self.augment, self.stop = checkpoint_name, augment, stop
-        self.workers = workers
-        self.workers = workers
+        if validate_every is not None:
+            _check_count("validate_every", validate_every)
+        self.validate_every, self.workers = validate_every, workers
+        self.trainable = list(model.params) if trainable is None else list(trainable)
+        refuse_unknown("Solver", self.trainable, model.params, "names in trainable")
+        if validate_every and self.X_val is None:
+            raise ValueError("Solver: validate_every came, but data has no X_val.")
+        if validate_every is not None:
+            _check_count("validate_every", validate_every)
+        self.validate_every, self.workers = validate_every, workers
+        self.trainable = list(model.params) if trainable is None else list(trainable)
+        refuse_unknown("Solver", self.trainable, model.params, "names in trainable")
+        if validate_every and self.X_val is None:
+            raise ValueError("Solver: validate_every came, but data has no X_val.")
         self._seed_was_given = seed is not None
         self.seed = seed if self._seed_was_given else new_seed()
         self._reset()
@@ -159,6 +177,8 @@ class Solver:
             self._show_step(len(index))
             if self.iteration == 1:
                 self._measure()
+            elif self.validate_every and self.iteration % self.validate_every == 0:
+                self._validate()
         seconds = time.perf_counter() - started
         rate = self._learning_rate()
         self.epoch += 1
@@ -201,8 +221,8 @@ class Solver:
         if not np.isfinite(loss):
             raise DivergenceError(self._diagnosis(loss, X, grads))
         rate, updated = self._learning_rate(step=self.iteration - 1), {}
-        for name, w in self.model.params.items():
-            config = self.optim_configs[name]
+        for name in self.trainable:
+            w, config = self.model.params[name], self.optim_configs[name]
             if rate is not None:
                 config["learning_rate"] = rate
             updated[name], self.optim_configs[name] = self.rule(w, grads[name], config)
@@ -274,14 +294,19 @@ class Solver:
         said = f"(Epoch {self.epoch} / {self.num_epochs}) train acc: {train_acc:f}"
         val_acc = None
         if self.X_val is not None:
-            val_acc = self.check_accuracy(self.X_val, self.y_val, self.num_val_samples)
+            val_acc = self._validate()
             self.val_acc_history.append(val_acc)
             said += f"; val_acc: {val_acc:f}"
-            if val_acc > self.best_val_acc:
-                self.best_val_acc = val_acc
-                self.best_params, self._best_state = self._current()
         self._say(said)
         return train_acc, val_acc
+
+    def _validate(self):
+        """The validation accuracy of now; the parameters are kept if it is the best."""
+        val_acc = self.check_accuracy(self.X_val, self.y_val, self.num_val_samples)
+        if val_acc > self.best_val_acc:
+            self.best_val_acc = val_acc
+            self.best_params, self._best_state = self._current()
+        return val_acc
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -370,6 +395,8 @@ class Solver:
             "batch_size": self.batch_size,
             "sampling": self.sampling,
             "num_train": self.num_train,
+            "trainable": self.trainable,
+            "validate_every": self.validate_every,
         }
 
     def _current(self):

@@ -2,6 +2,7 @@
 
 from .cnn import ConvNet, LeNet5, ThreeLayerConvNet
 from .fc_net import FullyConnectedNet, TwoLayerNet
+from .finetune import refit_last_layer
 from .net import ACTIVATIONS, INITIALIZERS, LOSSES, POOLS, Net
 
 MODELS = {
@@ -12,4 +13,13 @@ MODELS = {
     "ConvNet": ConvNet,
 }
 
-__all__ = [*MODELS, "ACTIVATIONS", "INITIALIZERS", "LOSSES", "MODELS", "POOLS", "Net"]
+__all__ = [
+    *MODELS,
+    "ACTIVATIONS",
+    "INITIALIZERS",
+    "LOSSES",
+    "MODELS",
+    "POOLS",
+    "Net",
+    "refit_last_layer",
+]

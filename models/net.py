@@ -61,7 +61,8 @@ class Net:
     Common arguments of all models:
       weight_scale  the deviation of the weights at the start, or 'xavier' or 'kaiming'; biases are 0
       reg           L2 penalty: 0.5 * reg * sum(W * W) over weights, not over biases, gammas, betas
-      loss          'softmax', 'svm' or 'mse' (on one-hot targets)
+      loss          'softmax', 'svm' or 'mse' (on one-hot targets), or a function of scores and y,
+                    such as functools.partial(softmax_loss, smoothing=0.1)
       dtype         of the parameters at the start; X is cast to what they are when `loss` is called
       seed          of the initialisation and of dropout's masks. With a seed, `loss` gives the same
                     numbers each time, as gradient checks need, and masks change with `step`, which
@@ -72,7 +73,7 @@ class Net:
         self.params, self.layers, self.bn_params = {}, [], []
         self.input_dim = tuple(input_dim) if np.iterable(input_dim) else (input_dim,)
         self.reg, self.dtype = reg, np.dtype(dtype).type
-        self.criterion = look_up(type(self).__name__, LOSSES, loss, "loss")
+        self.criterion = loss if callable(loss) else look_up(type(self).__name__, LOSSES, loss, "loss")
         self.seed, self.step = new_seed() if seed is None else seed, 0
         self._new_masks_each_call = seed is None
         self._weight_scale = weight_scale
@@ -89,9 +90,7 @@ class Net:
         X = self._as_input(X)
         parts = self._parts(len(X))
         if y is None:
-            every = range(len(self.layers))
-            scores = run(lambda part: self._forward(every, X[part], "test", part)[0], parts)
-            return scores[0] if len(scores) == 1 else np.concatenate(scores)
+            return self._predict(X, parts, range(len(self.layers)))
         y = np.asarray(y)
         if y.shape != X.shape[:1]:
             raise ValueError(
@@ -101,6 +100,15 @@ class Net:
         if self._new_masks_each_call:
             self.step += 1
         return self._add_penalty(*self._train(X, y, parts))
+
+    def features(self, X):
+        """What enters the last layer, at test time: (N, ...)."""
+        X = self._as_input(X)
+        return self._predict(X, self._parts(len(X)), range(len(self.layers) - 1))
+
+    def _predict(self, X, parts, stretch):
+        outs = run(lambda part: self._forward(stretch, X[part], "test", part)[0], parts)
+        return outs[0] if len(outs) == 1 else np.concatenate(outs)
 
     def _parts(self, N):
         """Slices of a batch of images that are computed apart, by its size alone: at most 64 each,

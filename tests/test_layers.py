@@ -579,6 +579,18 @@ def test_softmax_loss_against_scipy(rng):
     np.testing.assert_allclose(dx, (np.exp(log_p) - np.eye(5)[y]) / 8, atol=1e-15)
 
 
+@pytest.mark.parametrize("smoothing", [0.1, 1.0])
+def test_label_smoothing_is_cross_entropy_with_softer_targets(rng, smoothing):
+    x, y = rng.standard_normal((6, 4)), rng.integers(4, size=6)
+    targets = (1 - smoothing) * np.eye(4)[y] + smoothing / 4
+    value, dx = L.softmax_loss(x, y, smoothing)
+    expected = -(targets * scipy.special.log_softmax(x, axis=1)).sum() / 6
+    assert value == pytest.approx(expected, rel=1e-13)
+    np.testing.assert_allclose(dx, (scipy.special.softmax(x, axis=1) - targets) / 6, atol=1e-15)
+    with pytest.raises(ValueError, match="smoothing = 1.5"):
+        L.softmax_loss(x, y, 1.5)
+
+
 def test_losses_at_the_start_are_those_of_guessing(rng):
     x, y = 1e-3 * rng.standard_normal((50, 10)), rng.integers(10, size=50)
     assert L.svm_loss(x, y)[0] == pytest.approx(9.0, abs=5e-3)

@@ -1,10 +1,12 @@
 """Every model's gradients by complex step, the documents' known values, and what models refuse."""
 
+import functools
 import re
 
 import numpy as np
 import pytest
 from handgrad.gradient_check import check_model, eval_numerical_gradient, rel_error
+from handgrad.layers import softmax_loss
 from handgrad.models import (
     MODELS,
     ConvNet,
@@ -13,6 +15,7 @@ from handgrad.models import (
     Net,
     ThreeLayerConvNet,
     TwoLayerNet,
+    refit_last_layer,
 )
 from handgrad.models.net import ACTIVATIONS, LOSSES
 
@@ -269,3 +272,47 @@ def test_a_parameter_of_a_wrong_shape_names_the_layer():
     model.params["W2"] = np.zeros((16, 5, 5, 5))
     with pytest.raises(ValueError, match=r"LeNet5, layer 4: conv_forward: x .* has C = 6, but w"):
         model.loss(np.zeros((2, 1, 28, 28)))
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.5])
+def test_refit_last_layer_is_the_least_squares_solution(ridge):
+    X, _ = batch((12,), N=60)
+    y = np.random.default_rng(0).integers(4, size=60)
+    model = FullyConnectedNet([9, 6], 12, 4, weight_scale="kaiming", dtype=np.float64, seed=0)
+    before = {name: p.copy() for name, p in model.params.items()}
+    H, targets = model.features(X), np.eye(4)[y]
+
+    def objective():
+        W, b = model.params["W3"], model.params["b3"]
+        return np.sum((H @ W + b - targets) ** 2) + ridge * np.sum(W**2)
+
+    first = objective()
+    refit_last_layer(model, X, y, ridge)
+    best = objective()
+    assert best < first
+    rng = np.random.default_rng(1)
+    for _ in range(20):  # a minimum: no step from it leads down
+        W, b = model.params["W3"], model.params["b3"]
+        model.params["W3"] = W + 1e-3 * rng.standard_normal(W.shape)
+        model.params["b3"] = b + 1e-3 * rng.standard_normal(b.shape)
+        assert objective() > best
+        model.params["W3"], model.params["b3"] = W, b
+    for name in ("W1", "b1", "W2", "b2"):
+        np.testing.assert_array_equal(model.params[name], before[name])
+
+
+def test_refit_with_dependent_activations_and_its_error():
+    model = FullyConnectedNet([9], 12, 4, weight_scale="kaiming", seed=0)
+    model.params["W1"][:, 4:] = model.params["W1"][:, :1]  # six columns alike
+    X, _ = batch((12,), N=60)
+    refit_last_layer(model, X, np.arange(60) % 4)
+    assert np.all(np.isfinite(model.params["W2"]))
+    assert np.abs(model.params["W2"]).max() < 10
+    assert model.params["W2"].dtype == np.float32
+    with pytest.raises(ValueError, match="ridge = -1"):
+        refit_last_layer(model, X, np.arange(60) % 4, ridge=-1)
+
+
+def test_a_loss_of_ones_own():
+    model = FullyConnectedNet(**{**FC, "loss": functools.partial(softmax_loss, smoothing=0.2)})
+    check_model(model, *batch((12,))).require()

@@ -262,6 +262,32 @@ def test_the_rules_default_rate_is_decayed_too(blobs):
 # ---------------------------------------------------------------------------- control
 
 
+def test_only_what_is_trainable_changes(blobs):
+    model = net()
+    before = {name: p.copy() for name, p in model.params.items()}
+    solve(blobs, model, trainable=["W2", "b2"], num_epochs=2).train()
+    changed = {name for name, p in model.params.items() if np.any(p != before[name])}
+    assert changed == {"W2", "b2"}
+
+
+def test_validation_between_epochs_keeps_the_best(blobs):
+    looks = []
+
+    class Watched(Solver):
+        def _validate(self):
+            looks.append(self.iteration)
+            return super()._validate()
+
+    options = dict(batch_size=20, num_epochs=2, verbose=False, validate_every=3, seed=0)
+    solver = Watched(net(), blobs, **options)
+    solver.train()
+    assert looks == [1, 3, 5, 6, 9, 10]
+    assert len(solver.val_acc_history) == 3
+    assert solver.check_accuracy(blobs["X_val"], blobs["y_val"]) == solver.best_val_acc
+    with pytest.raises(ValueError, match="validate_every came, but data has no X_val"):
+        solve({k: v for k, v in blobs.items() if "train" in k}, validate_every=3)
+
+
 def test_epochs_is_an_iterator(blobs):
     solver = solve(blobs)
     for record in solver.epochs():
@@ -501,6 +527,8 @@ SETTING_ERRORS = [
     (dict(optim_config={"learning_rat": 1.0}), ValueError, "Did you mean 'learning_rate'"),
     (dict(optim_config={"learning_rate": np.ones(3)}), ValueError, "expected one number for each key"),
     (dict(batch_size=101), ValueError, "batch_size = 101, but there are 100 training examples"),
+    (dict(trainable=["W9"]), ValueError, "unknown names in trainable"),
+    (dict(validate_every=0), ValueError, "validate_every = 0"),
     (dict(batch_size=0), ValueError, "batch_size = 0, expected a whole number from 1 up"),
     (dict(num_epochs=1.5), ValueError, "num_epochs = 1.5, expected a whole number"),
     (dict(sampling="replace"), ValueError, "Did you mean 'replacement'"),

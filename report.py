@@ -1,0 +1,77 @@
+"""The closing report of a classifier: its error with an interval, class by class, and the confusion."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .vis_utils import confusion_matrix
+
+
+def wilson_interval(right, total, confidence=0.95):
+    """The interval of an accuracy of `right` out of `total` (Wilson 1927): (low, high)."""
+    from scipy.stats import binomtest  # when first needed: it costs time at import
+
+    interval = binomtest(int(right), int(total)).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """How a classifier did on examples whose classes are known; prints as a table.
+
+    counts  (C, C): entry (i, j) is how many of class i were taken for class j
+    """
+
+    counts: np.ndarray
+    class_names: tuple
+
+    @property
+    def total(self):
+        return int(self.counts.sum())
+
+    @property
+    def right(self):
+        return int(np.trace(self.counts))
+
+    @property
+    def accuracy(self):
+        return self.right / self.total
+
+    @property
+    def interval(self):
+        """95 % for the accuracy."""
+        return wilson_interval(self.right, self.total)
+
+    def rows(self):
+        """(name, examples, recall, precision, taken most often for) of each class."""
+        for k, name in enumerate(self.class_names):
+            of_class, taken = self.counts[k].sum(), self.counts[:, k].sum()
+            others = np.where(np.arange(len(self.counts)) == k, -1, self.counts[k])
+            worst = self.class_names[others.argmax()] if others.max() > 0 else "-"
+            recall, precision = (self.counts[k, k] / n if n else None for n in (of_class, taken))
+            yield name, int(of_class), recall, precision, worst
+
+    def __str__(self):
+        low, high = self.interval
+        lines = [
+            f"accuracy {self.accuracy:.4f}, {self.right} of {self.total} right, "
+            f"95 % interval {low:.4f} to {high:.4f}",
+            f"{'class':12} {'examples':>8} {'recall':>8} {'precision':>9}  taken most often for",
+        ]
+        for name, examples, recall, precision, worst in self.rows():
+            shown = [f"{v:.4f}" if v is not None else "-" for v in (recall, precision)]
+            lines.append(f"{name!s:12} {examples:8} {shown[0]:>8} {shown[1]:>9}  {worst}")
+        return "\n".join(lines)
+
+
+def class_report(y, predicted, class_names=None):
+    """A ClassReport of labels y and predicted labels, both (N,), N at least 1."""
+    y, predicted = np.asarray(y), np.asarray(predicted)
+    if y.shape != predicted.shape or not y.size:
+        raise ValueError(
+            f"class_report: y has shape {y.shape} and predicted {predicted.shape}, "
+            "expected as many of both, and at least one."
+        )
+    C = int(max(y.max(), predicted.max())) + 1 if class_names is None else len(class_names)
+    names = tuple(range(C)) if class_names is None else tuple(class_names)
+    return ClassReport(confusion_matrix(y, predicted, C), names)

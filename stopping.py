@@ -1,0 +1,44 @@
+"""Rules for stopping early: stop(solver) is asked after each epoch, and gives a reason or ''.
+
+A rule with settings is given by functools.partial:  Solver(..., stop=partial(patience, epochs=5)).
+The histories of accuracy begin before the first epoch, so that entry e is what e epochs gave.
+"""
+
+from .errors import check_range
+
+
+def patience(solver, *, epochs):
+    """Validation accuracy has not risen above its best for `epochs` epochs."""
+    check_range("patience", "epochs", epochs, 1, float("inf"))
+    history = _validation("patience", solver)
+    since = len(history) - 1 - history.index(max(history))
+    return f"no better validation accuracy for {since} epochs." if since >= epochs else ""
+
+
+def threshold(solver, *, limit):
+    """The validation error has risen above its best by more than a share: (err - best) / best > limit.
+
+    After a best of zero any error is above every share of it.
+    """
+    check_range("threshold", "limit", limit, 0, float("inf"))
+    errors = [1 - accuracy for accuracy in _validation("threshold", solver)]
+    last, best = errors[-1], min(errors)
+    if last - best > limit * best:
+        return f"the validation error is {last:.4f} after a best of {best:.4f}."
+    return ""
+
+
+def small_gain(solver, *, limit):
+    """The last epoch raised the training accuracy by less than `limit`."""
+    history = solver.train_acc_history
+    gain = history[-1] - history[-2]
+    return f"an epoch gained {gain:.4f} of training accuracy." if gain < limit else ""
+
+
+STOPPING_RULES = {"patience": patience, "threshold": threshold, "small_gain": small_gain}
+
+
+def _validation(who, solver):
+    if not solver.val_acc_history:
+        raise ValueError(f"{who}: the data has no X_val, expected a validation set to watch.")
+    return solver.val_acc_history

@@ -1,0 +1,37 @@
+"""The report's numbers, counted by hand."""
+
+import numpy as np
+import pytest
+from handgrad.report import class_report, wilson_interval
+
+
+def test_wilson_interval_of_the_books():
+    """3 errors in 1000 and 95 in 10,000, as the field quotes them."""
+    low, high = wilson_interval(997, 1000)
+    assert (1 - high, 1 - low) == pytest.approx((0.0010, 0.0088), abs=5e-5)
+    low, high = wilson_interval(9905, 10000)
+    assert (1 - high, 1 - low) == pytest.approx((0.0078, 0.0116), abs=5e-5)
+
+
+def test_counts_by_hand():
+    report = class_report([0, 0, 0, 1, 2, 2], [0, 1, 1, 1, 2, 0], ["cat", "dog", "frog"])
+    assert (report.right, report.total, report.accuracy) == (3, 6, 0.5)
+    rows = list(report.rows())
+    assert rows[0] == ("cat", 3, pytest.approx(1 / 3), 0.5, "dog")
+    assert rows[1] == ("dog", 1, 1.0, pytest.approx(1 / 3), "-")
+    assert rows[2] == ("frog", 2, 0.5, 1.0, "cat")
+    lines = str(report).splitlines()
+    assert lines[0].startswith("accuracy 0.5000, 3 of 6 right, 95 % interval 0.1")
+    assert lines[2].split() == ["cat", "3", "0.3333", "0.5000", "dog"]
+
+
+def test_a_class_that_never_came():
+    assert list(class_report([0, 0], [0, 0], "ab").rows())[1] == ("b", 0, None, None, "-")
+    assert "-" in str(class_report([0], [0], "ab"))
+
+
+def test_errors():
+    with pytest.raises(ValueError, match=r"y has shape \(2,\) and predicted \(3,\)"):
+        class_report([0, 1], [0, 1, 1])
+    with pytest.raises(ValueError, match="at least one"):
+        class_report(np.empty(0, int), np.empty(0, int))
