@@ -1,0 +1,34 @@
+"""What the studies of LeNet-5 on MNIST share: plain SGD on all 60,000 images, as the report has it."""
+
+import functools
+
+from handgrad import Solver
+from handgrad.data_utils import load_mnist
+from handgrad.models import LeNet5
+
+QUICK = dict(num_epochs=1, num_training=640)
+
+
+@functools.cache
+def load():
+    """All 60,000 to train. There is no validation set: the report's runs end with their last epoch."""
+    return load_mnist(num_validation=0)
+
+
+def build(seed, learning_rate, batch_size, num_epochs=10, num_training=None, **options):
+    """learning_rate is the report's: that of a gradient summed over the batch."""
+    data = load()
+    if num_training:
+        data = {
+            **data,
+            **{key: data[key][:num_training] for key in ("X_train", "y_train", "X_test", "y_test")},
+        }
+    return Solver(
+        LeNet5(seed=seed, **options),
+        data,
+        optim_config={"learning_rate": learning_rate * batch_size},
+        batch_size=batch_size,
+        num_epochs=num_epochs,
+        verbose=False,
+        seed=seed,
+    )

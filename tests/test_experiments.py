@@ -1,0 +1,73 @@
+"""Every study runs in its quick form, and its page holds what its runs measured."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from handgrad.compare import Comparison
+
+ROOT = Path(__file__).parent.parent
+SHARED = {"__init__", "study", "digits", "lenet5"}
+NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem not in SHARED)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def experiments():
+    """The checkout's folder `experiments`, which is not part of the installed package."""
+    if not importlib.util.find_spec("experiments"):
+        sys.path.insert(0, str(ROOT))
+        yield
+        sys.path.remove(str(ROOT))
+    else:
+        yield
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_quick(name, real_data, tmp_path, capsys):
+    from experiments.study import PAGE, main
+
+    before = PAGE.read_text()
+    study = importlib.import_module(f"experiments.{name}").STUDY
+    assert study.name == name
+    assert set(study.reported) <= set(study.settings)
+    assert main(study, ["--quick", "--folder", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    for setting in study.settings:
+        assert f"| {setting} |" in said
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert PAGE.read_text() == before
+
+
+def test_a_section_is_written_and_written_again(tmp_path, monkeypatch):
+    from experiments import study as module
+
+    page = tmp_path / "results.md"
+    page.write_text("# Results\n\n<!-- other -->kept<!-- end of other -->\n")
+    monkeypatch.setattr(module, "PAGE", page)
+    story = module.Study("toy", "A toy", "Some text.", None, {"a": {}}, reported={"a": "90.0"})
+
+    def result(accuracies):
+        run = dict(
+            loss_history=[], train_acc_history=[], val_acc_history=[], epoch_seconds=[2.0], seconds=60
+        )
+        runs = {("a", seed): {**run, "test_acc": accuracy} for seed, accuracy in enumerate(accuracies)}
+        return Comparison(["a"], runs, {})
+
+    module.write_section(story, result([0.91, 0.93, 0.95]))
+    assert "| a | 90.0 | **93.00** | 2.00 | 88.03 to 97.97 | 3 | 2.00 |" in page.read_text()
+    module.write_section(story, result([0.5]))
+    text = page.read_text()
+    assert "93.00" not in text
+    assert "| a | 90.0 | **50.00** | - | - | 1 | 2.00 |" in text
+    assert text.count("## A toy") == 1
+    assert "kept" in text
+
+
+def test_the_interval_is_students():
+    from experiments.study import measured
+
+    values = np.array([90.0, 92.0])
+    half = 12.706 * values.std(ddof=1) / np.sqrt(2)
+    assert f"{91 - half:.2f} to {91 + half:.2f}" in measured(list(values))
