@@ -31,8 +31,8 @@ STUDY = Study(
     "cifar10_update_rules",
     "CIFAR-10: four update rules on 4000 images",
     """Five hidden layers of 100, 5 epochs at batch 100, each rule with the course's learning rate.
-Accuracies are low because there are 200 steps and 4000 images; what counts is the order. All 10,000
-test images.""",
+Accuracies are low because there are 200 steps and 4000 images; what counts is the order. All
+10,000 test images.""",
     build,
     {
         "sgd, 1e-2": dict(update_rule="sgd", learning_rate=1e-2),

@@ -16,8 +16,8 @@ STUDY = Study(
     "digits_augmentation",
     "Digits: augmentation",
     """Two hidden layers of 400 and 200, 100 epochs; every training image is drawn anew each time it is
-seen, with bilinear interpolation. The first report names shift, rotation and resizing; the last row
-does all, and bends the images. An MLP without convolution is to reach 97 %.""",
+seen, with bilinear interpolation. The first report names shift, rotation and resizing; the last
+row does all, and bends the images. An MLP without convolution is to reach 97 %.""",
     digits.build,
     {
         "none": NET,

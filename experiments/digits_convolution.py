@@ -18,9 +18,9 @@ MOVED = functools.partial(distort, pixels=1, degrees=10, resize=(0.9, 1.1), stre
 STUDY = Study(
     "digits_convolution",
     "Digits: convolutions",
-    """A convolution of 32 filters of 5x5 with max pooling of 3 in front of the net of the second report;
-and the public system's three convolutions of 3x3 (16, 32, 64), each pooled, with 128 hidden units
-and dropout 0.5, without and with images that are moved, turned and scaled.""",
+    """A convolution of 32 filters of 5x5 with max pooling of 3 in front of the net of the second
+report; and the public system's three convolutions of 3x3 (16, 32, 64), each pooled, with 128
+hidden units and dropout 0.5, without and with images that are moved, turned and scaled.""",
     digits.build,
     {
         "one convolution and [32, 32, 64, 64, 32, 16]": dict(**ONE, **MLP),

@@ -9,9 +9,9 @@ MSE = dict(loss="mse", learning_rate=0.1)  # its gradient is smaller by a factor
 STUDY = Study(
     "digits_loss",
     "Digits: mean squared error against softmax",
-    """The nets of the second report, with Leaky ReLU, He initialisation and momentum: one hidden layer of
-10, and [32, 32, 64, 64, 32, 16]. The squared error is the mean over examples and classes of the
-difference to one-hot targets. Learning rates: 0.1 for it, 0.02 for softmax.""",
+    """The nets of the second report, with Leaky ReLU, He initialisation and momentum: one hidden layer
+of 10, and [32, 32, 64, 64, 32, 16]. The squared error is the mean over examples and classes of
+the difference to one-hot targets. Learning rates: 0.1 for it, 0.02 for softmax.""",
     digits.build,
     {
         "[10], squared error": dict(hidden_dims=(10,), activation="leaky_relu", **MSE),

@@ -60,10 +60,10 @@ def main(study, argv=None):
 
 def table(study, result):
     """Reported there, measured here: mean, deviation and 95 % interval of the mean over the seeds."""
-    lines = [
-        "| setting | reported, % | ours, % | deviation | 95 % interval of the mean | seeds | s an epoch |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    head = (
+        "setting | reported, % | ours, % | deviation | 95 % interval of the mean | seeds | s an epoch"
+    )
+    lines = [f"| {head} |", "|---" * 7 + "|"]
     for row in result.rows():
         tests = [
             100 * run["test_acc"] for (name, _), run in result.runs.items() if name == row["setting"]
