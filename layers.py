@@ -223,9 +223,10 @@ def batchnorm_parts_forward(xs, gamma, beta, bn_param):
 
     The parts are shared among the workers (see parallel.py). Returns [out, ...] and a cache.
     """
-    training = look_up("batchnorm_parts_forward", MODES, bn_param.get("mode"), "mode")
-    eps, momentum = float(bn_param.get("eps", 1e-5)), float(bn_param.get("momentum", 0.9))
     ndim, dtype = xs[0].ndim, xs[0].real.dtype
+    _check_norm("batchnorm_parts_forward", xs[0], gamma, beta, bn_param, BN_KEYS, ndim)
+    training = MODES[bn_param["mode"]]
+    eps, momentum = float(bn_param.get("eps", 1e-5)), float(bn_param.get("momentum", 0.9))
     axes = tuple(a for a in range(ndim) if a != 1)
     count = sum(x.size for x in xs) // max(1, gamma.size)  # numbers a feature
     zeros = np.zeros(gamma.size, dtype)

@@ -166,9 +166,7 @@ class Net:
 
     def _stretch_forward(self, stretch, xs, parts):
         if stretch and self._joint(stretch[0]):
-            (k,) = stretch
-            arrays, settings = self._arguments(k, "train")
-            return L.batchnorm_parts_forward(xs, *arrays, *settings)
+            return self._call(stretch[0], L.batchnorm_parts_forward, xs, "train")
         results = run(lambda p: self._forward(stretch, xs[p], "train", parts[p]), range(len(parts)))
         return [list(column) for column in zip(*results, strict=True)]
 
@@ -182,13 +180,17 @@ class Net:
         """Some layers, one after the other, on a part of the batch."""
         caches = []
         for k in stretch:
-            arrays, settings = self._arguments(k, mode, part)
-            try:
-                x, cache = self.layers[k].forward(x, *arrays, *settings)
-            except ValueError as error:
-                raise ValueError(f"{type(self).__name__}, layer {k + 1}: {error}") from error
+            x, cache = self._call(k, self.layers[k].forward, x, mode, part)
             caches.append(cache if mode == "train" else None)
         return x, caches
+
+    def _call(self, k, forward, x, mode, part=None):
+        """The layer's forward function with its arguments; its errors say which layer it was."""
+        arrays, settings = self._arguments(k, mode, part)
+        try:
+            return forward(x, *arrays, *settings)
+        except ValueError as error:
+            raise ValueError(f"{type(self).__name__}, layer {k + 1}: {error}") from error
 
     def _backward(self, stretch, dout, caches):
         """The chain rule, from the last of some layers to the first; below the first layer with
@@ -211,7 +213,7 @@ class Net:
     def _first(self):
         return next(k for k, layer in enumerate(self.layers) if layer.names)
 
-    def _arguments(self, k, mode, part=None):
+    def _arguments(self, k, mode, part):
         """A layer's parameters, and its settings for one pass: the mode, and for dropout a mask of
         its own for each step, layer and part.
         """

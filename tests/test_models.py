@@ -274,6 +274,13 @@ def test_a_parameter_of_a_wrong_shape_names_the_layer():
         model.loss(np.zeros((2, 1, 28, 28)))
 
 
+def test_a_batch_norm_of_a_wrong_shape_names_the_layer():
+    model = ConvNet((4,), (), (1, 6, 6), 3, normalization="batchnorm", seed=0)
+    model.params["gamma1"] = np.ones(5)
+    with pytest.raises(ValueError, match=r"ConvNet, layer 2: batchnorm_parts_forward: .* 4 features"):
+        model.loss(np.zeros((2, 1, 6, 6)), np.zeros(2, int))
+
+
 @pytest.mark.parametrize("ridge", [0.0, 0.5])
 def test_refit_last_layer_is_the_least_squares_solution(ridge):
     X, _ = batch((12,), N=60)
