@@ -30,6 +30,17 @@ def test_written_whole(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_whoever_reads_the_old_file_goes_on_reading_it(tmp_path):
+    """The new file takes the name; the old one is never written into."""
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with open(path) as reader:
+        with written_whole(path) as temporary:
+            temporary.write_text("new")
+        assert reader.read() == "old"
+    assert path.read_text() == "new"
+
+
 def test_a_checkpoint_there_and_back(tmp_path):
     arrays = {"params/W1": np.arange(6.0, dtype=np.float32).reshape(2, 3), "t": np.array(3)}
     write_checkpoint(tmp_path / "c.npz", arrays, {"epoch": 2, "name": "é"})

@@ -131,6 +131,14 @@ def test_a_validation_accuracy_of_zero_loses_no_parameters(blobs):
     assert model.params.keys() == {"W"}
 
 
+def test_of_equal_accuracies_the_first_is_the_best(blobs):
+    model = Hopeless()
+    solver = solve(blobs, model)
+    solver.train()
+    assert len(set(solver.val_acc_history)) == 1
+    np.testing.assert_allclose(model.params["W"], -0.1)  # after the first of twenty steps
+
+
 # ---------------------------------------------------------------------------- batches
 
 
@@ -307,10 +315,12 @@ def test_stop(blobs, capsys, reason):
 
 
 def test_training_on_goes_on_from_the_last_parameters(blobs):
-    whole = solve(blobs, bn_net(), update_rule="adam", num_epochs=6)
+    data = {**blobs, "y_val": (blobs["y_val"] + 1) % 3}  # the better it learns, the worse this goes
+    whole = solve(data, bn_net(), update_rule="adam", num_epochs=6)
     whole.train()
-    parts = solve(blobs, bn_net(), update_rule="adam", num_epochs=2)
+    parts = solve(data, bn_net(), update_rule="adam", num_epochs=2)
     parts.train()
+    assert not same(parts.model.params, parts._last[0])
     parts.num_epochs = 6
     parts.train()
     assert parts.loss_history == whole.loss_history
