@@ -26,6 +26,7 @@ import numpy as np
 
 from .files import written_whole
 from .parallel import default_count
+from .solver import described
 
 COLUMNS = (
     ("setting", "setting"),
@@ -109,9 +110,8 @@ def run_one(build, seed, given, path):
 
 def _path(folder, build, name, seed, given):
     """The run's file: its name for a reader, and a sum of all that makes it what it is."""
-    what = json.dumps(
-        [f"{build.__module__}.{build.__qualname__}", seed, given], sort_keys=True, default=repr
-    )
+    settings = {key: described(v) if callable(v) else v for key, v in given.items()}
+    what = json.dumps([described(build), seed, settings], sort_keys=True, default=repr)
     mark = hashlib.sha256(what.encode()).hexdigest()[:12]
     plain = re.sub(r"[^\w.-]+", "_", str(name))
     return Path(folder) / f"{plain}-seed{seed}-{mark}.json"

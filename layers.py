@@ -148,7 +148,7 @@ def dropout_forward(x, dropout_param):
             each call draws a new one. NumPy's global generator is never touched.
     """
     refuse_unknown("dropout_forward", dropout_param, ("p", "mode", "seed"), "keys of dropout_param")
-    p, mode = dropout_param["p"], dropout_param["mode"]
+    p, mode = dropout_param.get("p"), dropout_param.get("mode")
     check_range("dropout_forward", "p", p, 0, 1, open_high=True, hint=KEEP_HINT)
     if not look_up("dropout_forward", MODES, mode, "mode"):
         return x.copy(order="K"), (None, x.shape, x.dtype)

@@ -391,7 +391,7 @@ class Solver:
         return {
             "update_rule": self.update_rule,
             "optim_config": self.optim_config,
-            "schedule": _described(self.schedule),
+            "schedule": described(self.schedule),
             "batch_size": self.batch_size,
             "sampling": self.sampling,
             "num_train": self.num_train,
@@ -520,7 +520,7 @@ def _checked(data, split):
     missing = [key for key in (f"X_{split}", f"y_{split}") if key not in data]
     if missing:
         raise ValueError(f"Solver: data has no {missing}; it holds {sorted(data)}.")
-    X, y = data[f"X_{split}"], np.asarray(data[f"y_{split}"])
+    X, y = np.asarray(data[f"X_{split}"]), np.asarray(data[f"y_{split}"])
     if not len(X) or len(X) != len(y) or y.ndim != 1:
         raise ValueError(
             f"Solver: X_{split} has {len(X)} examples and y_{split} the shape {y.shape}, "
@@ -549,9 +549,10 @@ def _check_count(name, value, low=1):
         raise ValueError(f"Solver: {name} = {value!r}, expected a whole number from {low} up.")
 
 
-def _described(schedule):
-    """A schedule in words that two runs can compare: its name and settings."""
-    if isinstance(schedule, functools.partial):
-        settings = {k: _described(v) if callable(v) else v for k, v in schedule.keywords.items()}
-        return [_described(schedule.func), list(schedule.args), settings]
-    return getattr(schedule, "__qualname__", type(schedule).__qualname__)
+def described(function):
+    """A function in words that two runs can compare: its name, and what functools.partial binds."""
+    if isinstance(function, functools.partial):
+        settings = {k: described(v) if callable(v) else v for k, v in function.keywords.items()}
+        args = [described(a) if callable(a) else a for a in function.args]
+        return [described(function.func), args, settings]
+    return getattr(function, "__qualname__", type(function).__qualname__)

@@ -1,6 +1,7 @@
 """What the studies of digits.mat share: a fully connected net on 16x16 digits, as a Solver."""
 
 import functools
+import math
 
 from handgrad import Solver
 from handgrad.data_utils import load_digits_mat
@@ -21,17 +22,24 @@ def build(
     augment=None,
     stop=None,
     schedule=None,
+    trainable=None,
+    solver=Solver,
+    data=load,
     **options,
 ):
-    """options: of FullyConnectedNet, or of the given model."""
+    """data: a function that gives the images; trainable: the letter that names of parameters which
+    are trained begin with; options: of FullyConnectedNet, or of the given model.
+    """
+    images = data()
     if model is None:
         options.setdefault("weight_scale", "kaiming")
-        net = FullyConnectedNet(list(hidden_dims), 256, seed=seed, **options)
+        inputs = math.prod(images["transform"](images["X_train"][:1]).shape)
+        net = FullyConnectedNet(list(hidden_dims), inputs, seed=seed, **options)
     else:
         net = model(input_dim=(1, 16, 16), seed=seed, **options)
-    return Solver(
+    return solver(
         net,
-        load(),
+        images,
         update_rule=update_rule,
         optim_config={"learning_rate": learning_rate},
         schedule=schedule,
@@ -39,6 +47,7 @@ def build(
         batch_size=batch_size,
         augment=augment,
         stop=stop,
+        trainable=trainable and [name for name in net.params if name.startswith(trainable)],
         verbose=False,
         seed=seed,
     )

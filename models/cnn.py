@@ -110,14 +110,14 @@ class ConvNet(Net):
         )
         if filter_size % 2 == 0:
             raise ValueError(f"ConvNet: filter_size = {filter_size}, expected an odd number.")
-        for F in filters:
+        for F in self._widths("filters", filters):
             if F == "pool":
                 self._add_pool(pool, pool_size, pool_stride)
                 continue
             self._add_conv(F, filter_size, pad=(filter_size - 1) // 2)
             self._add_normalization(normalization)
             self._add_activation(activation)
-        for width in hidden_dims:
+        for width in self._widths("hidden_dims", hidden_dims):
             self._add_affine(width)
             self._add_normalization(normalization)
             self._add_activation(activation)

@@ -34,7 +34,8 @@ class FullyConnectedNet(Net):
 
     hidden_dims    the widths of the hidden layers
     input_dim      numbers an example: an image is flattened, so 3 * 32 * 32 takes (3, 32, 32) too
-    dropout        the probability of dropping an activation, 0 for none
+    dropout        the probability of dropping an activation, 0 for none; dropout_keep_ratio, the
+                   later course's word, is 1 less that
     normalization  None, 'batchnorm' or 'layernorm'; use_batchnorm=True is the older way to say it
     activation     'relu', 'leaky_relu', 'sigmoid', 'tanh' or 'identity'
     Other arguments as in `Net`.
@@ -53,6 +54,7 @@ class FullyConnectedNet(Net):
         seed=None,
         *,
         normalization=None,
+        dropout_keep_ratio=None,
         activation="relu",
         loss="softmax",
     ):
@@ -64,7 +66,14 @@ class FullyConnectedNet(Net):
                 f"FullyConnectedNet: use_batchnorm=True and normalization={normalization!r}; "
                 "expected one of the two."
             )
-        for width in hidden_dims:
+        if dropout_keep_ratio is not None:
+            if dropout:
+                raise ValueError(
+                    f"FullyConnectedNet: dropout={dropout} and "
+                    f"dropout_keep_ratio={dropout_keep_ratio}; expected one of the two."
+                )
+            dropout = 1 - dropout_keep_ratio
+        for width in self._widths("hidden_dims", hidden_dims):
             self._add_affine(width)
             self._add_normalization("batchnorm" if use_batchnorm else normalization)
             self._add_activation(activation)

@@ -271,6 +271,17 @@ class Net:
 
     # ------------------------------------------------------------------ building
 
+    def _widths(self, name, widths):
+        """A list of whole numbers from 1 up (and the word 'pool', of a convolutional net)."""
+        if not np.iterable(widths) or isinstance(widths, str):
+            raise ValueError(f"{type(self).__name__}: {name} = {widths!r}, expected a list of widths.")
+        for width in widths:
+            if width != "pool" and (not isinstance(width, int | np.integer) or width < 1):
+                raise ValueError(
+                    f"{type(self).__name__}: {name} holds {width!r}, expected whole numbers from 1 up."
+                )
+        return list(widths)
+
     def _add_affine(self, M):
         """Affine layer to M outputs, from whatever shape an example has by now."""
         D = math.prod(self._shape)

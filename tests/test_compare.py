@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import csv
+import functools
 import io
 import json
 
@@ -13,7 +14,7 @@ from handgrad.models import TwoLayerNet
 CALLS = []
 
 
-def build(seed, rule="sgd", rate=0.1, fail=False):
+def build(seed, rule="sgd", rate=0.1, fail=False, schedule=None):
     CALLS.append((seed, rule))
     if fail and seed == 1:
         raise RuntimeError("this one fails")
@@ -27,6 +28,7 @@ def build(seed, rule="sgd", rate=0.1, fail=False):
         data,
         update_rule=rule,
         optim_config={"learning_rate": rate},
+        schedule=schedule,
         batch_size=20,
         num_epochs=4,
         verbose=True,
@@ -70,6 +72,20 @@ def test_finished_runs_are_not_run_again(tmp_path, threads):
     changed = {"sgd": {"rule": "sgd", "rate": 0.05}}
     compare(build, changed, seeds=1, folder=tmp_path, executor=threads)
     assert len(CALLS) == 7
+
+
+def test_a_run_is_known_again_by_what_its_functions_are_called(tmp_path, threads):
+    """Not by where they lie in memory, which differs from start to start."""
+
+    def schedule():
+        def halved(step, epoch, every):
+            return 0.5 ** (epoch // every)
+
+        return functools.partial(halved, every=2)
+
+    for _ in range(2):
+        compare(build, {"a": {"schedule": schedule()}}, 1, folder=tmp_path, executor=threads)
+    assert len(CALLS) == 1
 
 
 def test_one_failure_is_reported_and_not_the_end(tmp_path, threads):

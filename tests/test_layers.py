@@ -645,6 +645,8 @@ ERRORS = [
     (L.max_pool_forward, (x4, {**POOL, "pad": 2}), "pad = (2, 2) is more than half of the window"),
     (L.avg_pool_forward, (x4, {**POOL, "strides": 2}), "Did you mean 'stride'?"),
     (L.dropout_forward, (x4, {"p": 1, "mode": "train"}), "p is the probability of dropping"),
+    (L.dropout_forward, (x4, {"mode": "train"}), "p = None, expected a number in [0, 1)"),
+    (L.dropout_forward, (x4, {"p": 0.5}), "unknown mode None"),
     (L.dropout_forward, (x4, {"p": 0.5, "mode": "Train"}), "unknown mode 'Train'"),
     (L.dropout_forward, (x4, {"p": 0.5, "mode": "trian"}), "Did you mean 'train'?"),
     (

@@ -185,6 +185,13 @@ def test_dropout_masks_change_with_the_step_and_without_a_seed():
     assert free.loss(X).tolist() == free.loss(X).tolist()
 
 
+def test_the_later_courses_word_for_dropout():
+    keep = FullyConnectedNet(**FC, dropout_keep_ratio=0.75)
+    drop = FullyConnectedNet(**FC, dropout=0.25)
+    assert keep.loss(*batch((12,)))[0] == drop.loss(*batch((12,)))[0]
+    assert len(FullyConnectedNet(**FC, dropout_keep_ratio=1).layers) == 5
+
+
 def test_state_goes_back_where_it_came_from():
     X, y = batch((12,))
     model = FullyConnectedNet(**FC, normalization="batchnorm", dropout=0.5)
@@ -242,6 +249,10 @@ ERRORS = [
         lambda: FullyConnectedNet([5], use_batchnorm=True, normalization="layernorm"),
         "expected one of the two",
     ),
+    (lambda: FullyConnectedNet([5], dropout=0.2, dropout_keep_ratio=0.8), "expected one of the two"),
+    (lambda: FullyConnectedNet(100), "hidden_dims = 100, expected a list of widths"),
+    (lambda: FullyConnectedNet([100, 0]), "hidden_dims holds 0, expected whole numbers from 1 up"),
+    (lambda: ConvNet(filters=("32",)), "filters holds '32'"),
     (lambda: FullyConnectedNet([5], activation="rleu"), "Did you mean 'relu'?"),
     (lambda: LeNet5(pool="mean"), "unknown pool 'mean'; expected one of ['avg', 'max']"),
     (lambda: LeNet5(loss="softmx"), "Did you mean 'softmax'?"),
