@@ -1,24 +1,37 @@
 """Digits: mean squared error against softmax."""
 
+import functools
+
+from handgrad.optim import step_decay
+
 from . import digits
 from .study import Study, main
 
-NET = dict(hidden_dims=(32, 32, 64, 64, 32, 16), activation="leaky_relu")
-MSE = dict(loss="mse", learning_rate=0.1)  # its gradient is smaller by a factor of the classes
+REPORTS = dict(
+    activation="leaky_relu",
+    batch_size=8,
+    num_epochs=80,
+    schedule=functools.partial(step_decay, every=5000, factor=0.9),
+    validate_every=2500,
+)
+SIX = dict(hidden_dims=(32, 32, 64, 64, 32, 16), **REPORTS)
+MSE = dict(loss="mse", learning_rate=0.04)
+SOFTMAX = dict(learning_rate=0.008)
 
 STUDY = Study(
     "digits_loss",
     "Digits: mean squared error against softmax",
-    """The nets of the second report, with Leaky ReLU, He initialisation and momentum: one hidden layer
-of 10, and [32, 32, 64, 64, 32, 16]. The squared error is the mean over examples and classes of
-the difference to one-hot targets. Learning rates: 0.1 for it, 0.02 for softmax.""",
+    """The nets of the second report in its own setting: Leaky ReLU, He initialisation, momentum 0.9,
+batches of 8, a learning rate of 1e-3 that is multiplied by 0.9 every 5000 batches, a look at the
+validation set every 2500 of 50,000. Its rate is read as that of sums over batch and classes; for the
+means of handgrad that is 0.04 for the squared error and 0.008 for softmax.""",
     digits.build,
     {
-        "[10], squared error": dict(hidden_dims=(10,), activation="leaky_relu", **MSE),
-        "[10], softmax": dict(hidden_dims=(10,), activation="leaky_relu"),
-        "six layers, squared error": dict(**NET, **MSE),
-        "six layers, softmax": NET,
-        "six layers, softmax, dropout 0.2": dict(**NET, dropout=0.2),
+        "[10], squared error": dict(hidden_dims=(10,), **REPORTS, **MSE),
+        "[10], softmax": dict(hidden_dims=(10,), **REPORTS, **SOFTMAX),
+        "six layers, squared error": dict(**SIX, **MSE),
+        "six layers, softmax": dict(**SIX, **SOFTMAX),
+        "six layers, softmax, dropout 0.2": dict(**SIX, **SOFTMAX, dropout=0.2),
     },
     reported={
         "[10], squared error": "90.3",
