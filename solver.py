@@ -119,13 +119,6 @@ class Solver:
         refuse_unknown("Solver", self.trainable, model.params, "names in trainable")
         if validate_every and self.X_val is None:
             raise ValueError("Solver: validate_every came, but data has no X_val.")
-        if validate_every is not None:
-            _check_count("validate_every", validate_every)
-        self.validate_every, self.workers = validate_every, workers
-        self.trainable = list(model.params) if trainable is None else list(trainable)
-        refuse_unknown("Solver", self.trainable, model.params, "names in trainable")
-        if validate_every and self.X_val is None:
-            raise ValueError("Solver: validate_every came, but data has no X_val.")
         self._seed_was_given = seed is not None
         self.seed = seed if self._seed_was_given else new_seed()
         self._reset()
