@@ -1,7 +1,6 @@
 """The Solver: what the documents rely on, what the course's code got wrong, and resuming."""
 
 import functools
-import signal
 import subprocess
 import sys
 import textwrap
@@ -421,7 +420,7 @@ def test_killed_and_resumed_equals_uninterrupted(blobs, tmp_path):
     )
     while int(process.stdout.readline()) < 5:
         pass
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     process.stdout.close()
     resumed = solve(blobs, bn_net(), num_epochs=10**6, **RUN)
