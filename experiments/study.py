@@ -36,7 +36,10 @@ class Study:
 
 
 def main(study, argv=None):
-    """Run a study; with --quick one short run of each setting, and nothing is written to docs/."""
+    """Run a study; with --quick one short run of each setting, and nothing is written to docs/.
+
+    Runs that fail are said to have failed, in the table and on the page; the exit code is 1 then.
+    """
     parser = argparse.ArgumentParser(
         prog=f"python -m experiments.{study.name}", description=study.title
     )
@@ -52,7 +55,7 @@ def main(study, argv=None):
     figure = result.figure()
     if args.quick:
         save(figure, args.folder / f"{study.name}.png")
-    elif not result.failures:
+    else:
         save(figure, PAGE.parent / "results" / f"{study.name}.png")
         write_section(study, result)
     return 1 if result.failures else 0
@@ -70,8 +73,8 @@ def table(study, result):
         ]
         reported = study.reported.get(row["setting"], "-")
         lines.append(f"| {row['setting']} | {reported} | {measured(tests)} | {row['seconds']:.2f} |")
-    lines += [f"failed: {name}, seed {seed}: {why}" for (name, seed), why in result.failures.items()]
-    return "\n".join(lines)
+    failed = [f"\nFailed: {name}, seed {seed}: {why}" for (name, seed), why in result.failures.items()]
+    return "\n".join(lines + failed)
 
 
 def measured(tests):
