@@ -548,4 +548,5 @@ def described(function):
         settings = {k: described(v) if callable(v) else v for k, v in function.keywords.items()}
         args = [described(a) if callable(a) else a for a in function.args]
         return [described(function.func), args, settings]
-    return getattr(function, "__qualname__", type(function).__qualname__)
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
