@@ -75,7 +75,21 @@ def plot_bands(curves):
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
+            _fit_range(axes, np.concatenate([line.get_ydata()[1:] for line in axes.lines]))
     return figure
+
+
+def _fit_range(axes, values):
+    """The range of what comes after the first epoch, which would dwarf it; logarithmic if it is wide."""
+    values = values[np.isfinite(values)]
+    if not values.size or values.min() == values.max():
+        return
+    low, high = values.min(), values.max()
+    if low > 0 and high / low > 30:
+        axes.set_yscale("log")
+    else:
+        margin = 0.05 * (high - low)
+        axes.set_ylim(low - margin, high + margin)
 
 
 def _plot_accuracy(axes, history, style, color, label):

@@ -33,6 +33,17 @@ def test_curves_of_several_solvers(solver):
     assert len(accuracies.lines) == 4
 
 
+def test_bands_are_drawn_in_the_range_that_matters():
+    accuracy = {"a": {"accuracy": [[0.1, 0.9, 0.95], [0.1, 0.92, 0.97]]}}
+    (axes,) = vis_utils.plot_bands(accuracy).axes
+    assert 0.85 < axes.get_ylim()[0] < 0.91
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.1, 0.91, 0.96])
+    losses = {"a": {"loss": [[2.0, 1.0, 0.001]]}}
+    (axes,) = vis_utils.plot_bands(losses).axes
+    assert axes.get_yscale() == "log"
+    vis_utils.plot_bands({})
+
+
 def test_smoothing_is_a_running_mean():
     np.testing.assert_allclose(vis_utils._smoothed([1, 2, 3, 6], 2), [1.5, 2.5, 4.5])
 
