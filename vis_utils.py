@@ -80,7 +80,7 @@ def plot_bands(curves):
 
 
 def _fit_range(axes, values):
-    """The range of what comes after the first epoch, which would dwarf it; logarithmic if it is wide."""
+    """The range of what comes after the first epoch, which would dwarf it; logarithmic if wide."""
     values = values[np.isfinite(values)]
     if not values.size or values.min() == values.max():
         return
