@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from handgrad import Solver, vis_utils
+from handgrad.augment import flip
 from handgrad.models import TwoLayerNet
 
 
@@ -71,6 +72,14 @@ def test_mistakes_are_named():
     figure = vis_utils.show_mistakes(X, [0, 1, 2, 2], [0, 2, 2, 1], ["cat", "dog", "frog"])
     titles = [axes.get_title() for axes in figure.axes]
     assert [t for t in titles if t] == ["frog, not dog", "dog, not frog"]
+
+
+def test_augmented_images_stand_beside_what_they_were():
+    X = np.random.default_rng(0).random((2, 1, 6, 6))
+    figure = vis_utils.show_augmented(X, flip, versions=3)
+    assert [axes.get_title() for axes in figure.axes] == ["before", "", "", ""] * 2
+    first = figure.axes[4].images[0].get_array()
+    np.testing.assert_allclose(first, (X[1, 0] - X[1].min()) / (X[1].max() - X[1].min()))
 
 
 @pytest.mark.parametrize(
