@@ -151,6 +151,7 @@ class Solver:
         """
         if self._last is not None:
             self._put(*self._last)
+            self._last = None  # a checkpoint on the way is of what is trained now
         quiet = np.errstate(over="ignore", invalid="ignore")  # the loss is looked at instead
         with workers(self.workers), self._open_bar() as self._bar, quiet:
             try:

@@ -325,6 +325,21 @@ def test_training_on_goes_on_from_the_last_parameters(blobs):
     assert parts.loss_history == whole.loss_history
 
 
+def test_a_checkpoint_of_training_on_holds_what_was_trained_on(blobs, tmp_path):
+    run = dict(update_rule="adam", checkpoint_name=tmp_path / "run")
+    whole = solve(blobs, bn_net(), update_rule="adam", num_epochs=6)
+    whole.train()
+    parts = solve(blobs, bn_net(), num_epochs=2, **run)
+    parts.train()
+    parts.num_epochs = 4
+    parts.train()
+    resumed = solve(blobs, bn_net(), num_epochs=6, update_rule="adam")
+    resumed.load_checkpoint(tmp_path / "run.npz")
+    resumed.train()
+    assert resumed.loss_history == whole.loss_history
+    assert same(resumed.model.params, whole.model.params)
+
+
 def test_interrupted_by_the_keyboard(blobs):
     model = net()
     original = model.loss
