@@ -13,7 +13,7 @@ from . import __version__
 from .data_utils import DATA_SETS, SOURCES
 from .files import written_whole
 from .models import ACTIVATIONS, INITIALIZERS, LOSSES, MODELS, POOLS
-from .optim import CONFIGS, UPDATE_RULES
+from .optim import UPDATE_RULES
 
 DEFAULTS = {
     "model": "LeNet5",
@@ -249,12 +249,12 @@ def build_model(settings, image_shape):
 def _solver(settings, data, folder, quiet):
     from .solver import Solver
 
-    rule, rate = settings["update_rule"], settings["learning_rate"]
+    rate = settings["learning_rate"]
     return Solver(
         build_model(settings, data["X_train"].shape[1:]),
         data,
-        update_rule=rule,
-        optim_config={"learning_rate": rate or CONFIGS[rule]["learning_rate"]},
+        update_rule=settings["update_rule"],
+        optim_config={} if rate is None else {"learning_rate": rate},
         lr_decay=settings["lr_decay"],
         batch_size=settings["batch_size"],
         num_epochs=settings["epochs"],

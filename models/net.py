@@ -197,21 +197,18 @@ class Net:
         parameters of all there is nothing to be learned.
         """
         grads = {}
+        first = next(k for k, layer in enumerate(self.layers) if layer.names)
         for k in reversed(stretch):
             layer, cache = self.layers[k], caches.pop()  # popped: its memory is free from here on
-            if k < self._first:
+            if k < first:
                 break
             if not layer.names:
                 dout = layer.backward(dout, cache)
                 continue
-            skip_dx = {"need_dx": False} if k == self._first and layer.backward in CAN_SKIP_DX else {}
+            skip_dx = {"need_dx": False} if k == first and layer.backward in CAN_SKIP_DX else {}
             dout, *dparams = layer.backward(dout, cache, **skip_dx)
             grads.update(zip(layer.names, dparams, strict=True))
         return dout, grads
-
-    @property
-    def _first(self):
-        return next(k for k, layer in enumerate(self.layers) if layer.names)
 
     def _arguments(self, k, mode, part):
         """A layer's parameters, and its settings for one pass: the mode, and for dropout a mask of

@@ -26,18 +26,13 @@ def data_dir(tmp_path):
     return str(folder)
 
 
+def on_digits(data_dir):
+    model = ["--model", "TwoLayerNet", "--data", "digits.mat"]
+    return [*model, "--data-dir", data_dir, "--batch-size", "10"]
+
+
 def train(data_dir, out, *more):
-    options = [
-        "--model",
-        "TwoLayerNet",
-        "--data",
-        "digits.mat",
-        "--data-dir",
-        data_dir,
-        "--batch-size",
-        "10",
-    ]
-    return main(["train", *options, "--out", str(out), *more])
+    return main(["train", *on_digits(data_dir), "--out", str(out), *more])
 
 
 def test_a_run_folder_holds_everything(data_dir, tmp_path, capsys):
@@ -169,30 +164,16 @@ assert (np.random.get_state()[1] == before).all() and np.geterr() == errors
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_a_learning_rate_of_zero_is_not_the_default(data_dir, tmp_path):
+    train(data_dir, tmp_path / "run", "--epochs", "1", "--learning-rate", "0", "--quiet")
+    with open(tmp_path / "run" / "history.csv") as file:
+        assert float(next(csv.DictReader(file))["learning_rate"]) == 0
+
+
 def test_compare(data_dir, tmp_path, capsys):
     out = tmp_path / "versus"
-    options = [
-        "--model",
-        "TwoLayerNet",
-        "--data",
-        "digits.mat",
-        "--data-dir",
-        data_dir,
-        "--batch-size",
-        "10",
-    ]
-    command = [
-        "compare",
-        "--vary",
-        "update-rule",
-        "sgd",
-        "adam",
-        "--seeds",
-        "2",
-        "--epochs",
-        "2",
-        *options,
-    ]
+    command = ["compare", "--vary", "update-rule", "sgd", "adam", "--seeds", "2", "--epochs", "2"]
+    command += on_digits(data_dir)
     assert main([*command, "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "update-rule sgd" in said
