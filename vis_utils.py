@@ -182,6 +182,12 @@ def _displayable(image):
 def confusion_matrix(y, predicted, num_classes):
     """counts (C, C): entry (i, j) is how many of class i were taken for class j."""
     counts = np.zeros((num_classes, num_classes), int)
+    for name, labels in (("y", np.asarray(y)), ("predicted", np.asarray(predicted))):
+        if labels.size and not (0 <= labels.min() and labels.max() < num_classes):
+            raise ValueError(
+                f"confusion_matrix: {name} holds labels from {labels.min()} to {labels.max()}, "
+                f"expected 0 to {num_classes - 1}."
+            )
     np.add.at(counts, (np.asarray(y), np.asarray(predicted)), 1)
     return counts
 

@@ -67,6 +67,12 @@ def test_confusion_matrix_counts():
     assert len(texts) == 5
 
 
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_labels_that_are_no_class_are_not_counted_as_another(wrong):
+    with pytest.raises(ValueError, match="confusion_matrix: predicted holds labels .*expected 0 to 2"):
+        vis_utils.confusion_matrix([0, 1], [0, wrong], 3)
+
+
 def test_mistakes_are_named():
     X = np.random.default_rng(0).random((4, 1, 6, 6))
     figure = vis_utils.show_mistakes(X, [0, 1, 2, 2], [0, 2, 2, 1], ["cat", "dog", "frog"])
