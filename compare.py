@@ -40,6 +40,9 @@ COLUMNS = (
 )
 
 
+SAVE_EVERY = 60.0  # seconds: a run that is stopped loses no more, and an epoch more
+
+
 def compare(
     build, settings, seeds=3, *, folder="runs/compare", target=None, executor=None, progress=None
 ):
@@ -50,7 +53,8 @@ def compare(
               validation.
     settings  {name: keyword arguments of build}
     seeds     how many (0, 1, ...), or the seeds themselves; the same for every setting
-    folder    where finished runs are kept; a run with other arguments is another run
+    folder    where finished runs are kept, and unfinished ones once a minute, which go on from there
+              when compare is called again; a run with other arguments is another run
     target    a validation accuracy, for the column 'seconds to target'
     executor  whatever runs the tasks; None: processes, one a processor
     progress  a bar on stderr; None shows it in a terminal
@@ -89,7 +93,10 @@ def run_one(build, seed, given, path):
     """One task: train, test, and leave the result in a file."""
     solver = build(seed=seed, **given)
     solver.verbose, solver.workers = False, 1
-    started = time.perf_counter()
+    begun = path.with_suffix(".npz")
+    if begun.exists():
+        solver.load_checkpoint(begun)
+    solver.stop = _saving(begun, solver.stop)
     solver.train()
     data = solver.data
     result = {
@@ -100,12 +107,28 @@ def run_one(build, seed, given, path):
         "train_acc_history": solver.train_acc_history,
         "val_acc_history": solver.val_acc_history,
         "epoch_seconds": [record["seconds"] for record in solver.history],
-        "seconds": time.perf_counter() - started,
+        "seconds": sum(record["seconds"] for record in solver.history),
         "test_acc": solver.check_accuracy(data["X_test"], data["y_test"]) if "X_test" in data else None,
     }
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(result))
+    begun.unlink(missing_ok=True)
     return result
+
+
+def _saving(path, stop):
+    """A Solver's `stop` that also saves the solver, if it has not done so for SAVE_EVERY seconds."""
+    saved = time.monotonic()
+
+    def save_and_ask(solver):
+        nonlocal saved
+        answer = stop(solver) if stop is not None else False
+        if not answer and time.monotonic() - saved >= SAVE_EVERY:
+            solver.save_checkpoint(path)
+            saved = time.monotonic()
+        return answer
+
+    return save_and_ask
 
 
 def _path(folder, build, name, seed, given):

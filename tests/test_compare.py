@@ -3,6 +3,7 @@
 import concurrent.futures
 import csv
 import functools
+import importlib
 import io
 import json
 
@@ -97,6 +98,34 @@ def test_one_failure_is_reported_and_not_the_end(tmp_path, threads):
     CALLS.clear()
     compare(build, settings, seeds=3, folder=tmp_path, executor=threads)
     assert CALLS == [(1, "sgd")]
+
+
+def test_an_unfinished_run_goes_on(tmp_path, threads, monkeypatch):
+    """Broken off in its third epoch, it trains two more, and comes out as if never broken off."""
+    module = importlib.import_module("handgrad.compare")
+    monkeypatch.setattr(module, "SAVE_EVERY", 0.0)
+    epochs = []
+
+    def stop(solver):
+        epochs.append(solver.epoch)
+        if len(epochs) == 3:
+            raise RuntimeError("the lights went out")
+        return False
+
+    def breaking(seed):
+        solver = build(seed, "adam", 0.02)
+        solver.stop = stop
+        return solver
+
+    broken = compare(breaking, {"a": {}}, seeds=[5], folder=tmp_path, executor=threads)
+    assert "the lights went out" in broken.failures["a", 5]
+    done = compare(breaking, {"a": {}}, seeds=[5], folder=tmp_path, executor=threads)
+    assert epochs == [1, 2, 3, 3, 4]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
+    rule = {"a": dict(rule="adam", rate=0.02)}
+    whole = compare(build, rule, seeds=[5], folder=tmp_path / "whole", executor=threads)
+    for key in ("loss_history", "val_acc_history", "test_acc"):
+        assert done.runs["a", 5][key] == whole.runs["a", 5][key]
 
 
 def test_the_tables_say_what_was_measured(tmp_path, threads):
