@@ -1,6 +1,7 @@
 """What all studies share: the command line, the table, the section they write."""
 
 import argparse
+import functools
 import re
 import time
 from dataclasses import dataclass, field
@@ -8,11 +9,17 @@ from pathlib import Path
 
 import numpy as np
 from handgrad import compare
+from handgrad.optim import cosine, linear_warmup
 from handgrad.vis_utils import save
 from scipy import stats
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
+
+
+def tested(run):
+    """The accuracy on the test set, as a share."""
+    return run["test_acc"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,8 @@ class Study:
     settings  {name: keyword arguments of build}
     reported  {name: test accuracy elsewhere, in per cent}
     quick     keyword arguments that make a run short enough for a test
+    accuracy  what of a run stands in the table
+    picture   draws a second figure, if there is one
     """
 
     name: str
@@ -33,6 +42,26 @@ class Study:
     reported: dict = field(default_factory=dict)
     quick: dict = field(default_factory=dict)
     seeds: int = 5
+    accuracy: callable = tested
+    picture: callable = None
+
+    def section(self, result):
+        seconds = sum(run["seconds"] for run in result.runs.values())
+        cost = f"{seconds / 60:.1f} minutes of training in all"
+        return Section(self.name, self.title, self.text, cost, table(self, result))
+
+    def figures(self, result):
+        """{file name: figure}, with what stands under each."""
+        drawn = {f"{self.name}.png": (result.figure(), f"Loss and accuracies by epoch: {self.title}")}
+        if self.picture is not None:
+            drawn[f"{self.name}_picture.png"] = (self.picture(), f"{self.title}, seen")
+        return drawn
+
+
+def warmed_cosine(steps):
+    """A schedule: up in the first tenth of the steps, down to zero along a cosine."""
+    then = functools.partial(cosine, steps=steps)
+    return functools.partial(linear_warmup, steps=steps // 10, then=then)
 
 
 def main(study, argv=None):
@@ -40,25 +69,31 @@ def main(study, argv=None):
 
     Runs that fail are said to have failed, in the table and on the page; the exit code is 1 then.
     """
-    parser = argparse.ArgumentParser(
-        prog=f"python -m experiments.{study.name}", description=study.title
-    )
-    parser.add_argument("--quick", action="store_true", help="a short run of each setting, for a look")
+    parser = argument_parser(study.name, study.title)
     parser.add_argument("--seeds", type=int, default=study.seeds)
-    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "experiments")
     args = parser.parse_args(argv)
     changed = study.quick if args.quick else {}
     settings = {name: {**given, **changed} for name, given in study.settings.items()}
     seeds = 1 if args.quick else args.seeds
     result = compare(study.build, settings, seeds, folder=args.folder / study.name)
-    print(f"{study.title}\n{table(study, result)}")
-    figure = result.figure()
-    if args.quick:
-        save(figure, args.folder / f"{study.name}.png")
-    else:
-        save(figure, PAGE.parent / "results" / f"{study.name}.png")
-        write_section(study, result)
+    show(study.section(result), study.figures(result), args.folder if args.quick else None)
     return 1 if result.failures else 0
+
+
+def argument_parser(name, title):
+    parser = argparse.ArgumentParser(prog=f"python -m experiments.{name}", description=title)
+    parser.add_argument("--quick", action="store_true", help="short runs, for a look")
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "experiments")
+    return parser
+
+
+def show(section, figures, folder=None):
+    """Print a section; keep its figures in the folder, or, without one, put all on the page."""
+    print(f"{section.title}\n{section.table}")
+    for name, (figure, _) in figures.items():
+        save(figure, (folder or PAGE.parent / "results") / name)
+    if folder is None:
+        write_section(section, {name: words for name, (_, words) in figures.items()})
 
 
 def table(study, result):
@@ -69,7 +104,9 @@ def table(study, result):
     lines = [f"| {head} |", "|---" * 7 + "|"]
     for row in result.rows():
         tests = [
-            100 * run["test_acc"] for (name, _), run in result.runs.items() if name == row["setting"]
+            100 * study.accuracy(run)
+            for (name, _), run in result.runs.items()
+            if name == row["setting"]
         ]
         reported = study.reported.get(row["setting"], "-")
         lines.append(f"| {row['setting']} | {reported} | {measured(tests)} | {row['seconds']:.2f} |")
@@ -86,29 +123,28 @@ def measured(tests):
     return f"**{mean:.2f}** | {deviation:.2f} | {mean - half:.2f} to {mean + half:.2f} | {len(tests)}"
 
 
-def write_section(study, result):
-    """The study's section of the page, between its marks; the others stay."""
-    seconds = sum(run["seconds"] for run in result.runs.values())
-    section = "\n".join(
-        [
-            f"<!-- {study.name} -->",
-            f"## {study.title}",
-            "",
-            study.text.strip(),
-            "",
-            f"`python -m experiments.{study.name}`, {seconds / 60:.1f} minutes of training in all, "
-            f"{time.strftime('%Y-%m-%d')}.",
-            "",
-            table(study, result),
-            "",
-            f"![Loss and accuracies by epoch: {study.title}](results/{study.name}.png)",
-            f"<!-- end of {study.name} -->",
-        ]
-    )
+@dataclass(frozen=True)
+class Section:
+    """A section of the page: what is said, what it cost, and the table."""
+
+    name: str
+    title: str
+    text: str
+    cost: str
+    table: str
+
+
+def write_section(section, figures):
+    """Put a section on the page, between its marks; the others stay. figures: {file name: words}."""
+    name = section.name
+    shown = [f"![{words}](results/{file})" for file, words in figures.items()]
+    command = f"`python -m experiments.{name}`, {section.cost}, {time.strftime('%Y-%m-%d')}."
+    parts = [f"## {section.title}", section.text.strip(), command, section.table, *shown]
+    text = f"<!-- {name} -->\n" + "\n\n".join(parts) + f"\n<!-- end of {name} -->"
     page = PAGE.read_text()
-    mark = re.compile(rf"<!-- {study.name} -->.*<!-- end of {study.name} -->", re.DOTALL)
+    mark = re.compile(rf"<!-- {name} -->.*<!-- end of {name} -->", re.DOTALL)
     if mark.search(page):
-        page = mark.sub(lambda _: section, page)
+        page = mark.sub(lambda _: text, page)
     else:
-        page = f"{page.rstrip()}\n\n{section}\n"
+        page = f"{page.rstrip()}\n\n{text}\n"
     PAGE.write_text(page)

@@ -9,7 +9,7 @@ import pytest
 from handgrad.compare import Comparison
 
 ROOT = Path(__file__).parent.parent
-SHARED = {"__init__", "study", "digits", "lenet5"}
+SHARED = {"__init__", "study", "digits", "lenet5", "cifar10"}
 NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem not in SHARED)
 
 
@@ -55,13 +55,16 @@ def test_a_section_is_written_and_written_again(tmp_path, monkeypatch):
         runs = {("a", seed): {**run, "test_acc": accuracy} for seed, accuracy in enumerate(accuracies)}
         return Comparison(["a"], runs, {})
 
-    module.write_section(story, result([0.91, 0.93, 0.95]))
+    def write(accuracies):
+        module.write_section(story.section(result(accuracies)), {"toy.png": "Curves"})
+
+    write([0.91, 0.93, 0.95])
     assert "| a | 90.0 | **93.00** | 2.00 | 88.03 to 97.97 | 3 | 2.00 |" in page.read_text()
-    module.write_section(story, result([0.5]))
+    write([0.5])
     text = page.read_text()
     assert "93.00" not in text
     assert "| a | 90.0 | **50.00** | - | - | 1 | 2.00 |" in text
-    assert text.count("## A toy") == 1
+    assert text.count("## A toy") == text.count("![Curves](results/toy.png)") == 1
     assert "kept" in text
 
 
