@@ -101,7 +101,10 @@ def distort(
     angle = np.deg2rad(rng.uniform(-degrees, degrees, N))
     factors = rng.uniform(*resize, (N, 1)) * rng.uniform(*stretch, (N, 2))
     moves = rng.uniform(-pixels, pixels, (N, 2))
-    fields = rng.uniform(-1, 1, (N, 2, H, W)) if strength else None
+    fields = np.zeros((N, 2, 1, 1))
+    if strength:
+        rough = rng.uniform(-1, 1, (N, 2, H, W))
+        fields = strength * ndimage.gaussian_filter(rough, (0, 0, smoothness, smoothness))
     center = np.array([(H - 1) / 2, (W - 1) / 2])[:, None, None]
     grid = np.indices((H, W)) - center
     out = np.empty_like(X)
@@ -109,9 +112,7 @@ def distort(
     def one(n):
         c, s = np.cos(angle[n]), np.sin(angle[n])
         back = np.array([[c, s], [-s, c]]) / factors[n][:, None]  # from a place in out to one in X
-        source = np.tensordot(back, grid - moves[n][:, None, None], axes=1) + center
-        if fields is not None:
-            source += strength * ndimage.gaussian_filter(fields[n], (0, smoothness, smoothness))
+        source = np.tensordot(back, grid - moves[n][:, None, None], axes=1) + center + fields[n]
         for channel in range(C):
             ndimage.map_coordinates(X[n, channel], source, out[n, channel], order=1)
 
