@@ -1,27 +1,36 @@
-"""What the studies of whole CIFAR-10 share: its images, and a net as a Solver."""
+"""What the studies of all CIFAR-10 share: a net on 49,000 images, as a Solver."""
 
 import functools
 
 from handgrad import Solver
-from handgrad.data_utils import load_cifar10
+from handgrad.data_utils import get_CIFAR10_data, load_cifar10
 
 QUICK = dict(num_epochs=1, num_training=256)
 
 
 @functools.cache
 def load(num_training=None):
-    """49,000 images to train, 1000 to choose by, 10,000 to test; with a number, that many of each."""
-    data = load_cifar10()
-    cut = {key: data[key][:num_training] for key in data if key != "transform"}
-    return {**data, **cut}
+    """Bytes: 49,000 images to train, 1000 to choose by, 10,000 to test; or the first so many each."""
+    return _first(load_cifar10(), num_training)
 
 
-def build(seed, model, learning_rate, num_training=None, steps=None, data=load, **options):
-    """model: called with the seed. options: of the Solver."""
+@functools.cache
+def load_as_the_course(num_training=None):
+    """The same images as floats from 0 to 255 less the mean image."""
+    return _first(get_CIFAR10_data(num_test=10000), num_training)
+
+
+def _first(data, count):
+    return {key: data[key] if key == "transform" else data[key][:count] for key in data}
+
+
+def build(seed, model, learning_rate, num_training=None, data=load, **options):
+    """model: a class with its settings bound; options: of the Solver."""
     return Solver(
         model(seed=seed),
         data(num_training),
         optim_config={"learning_rate": learning_rate},
+        verbose=False,
         seed=seed,
         **options,
     )

@@ -3,6 +3,7 @@
 import functools
 
 from handgrad.augment import distort, resize, rotate, shift
+from handgrad.vis_utils import show_augmented
 
 from . import digits
 from .study import Study, main
@@ -11,6 +12,14 @@ NET = dict(hidden_dims=(400, 200), num_epochs=100)
 ALL = functools.partial(
     distort, pixels=1, degrees=10, resize=(0.9, 1.1), stretch=(0.9, 1.1), strength=4
 )
+
+
+def before_and_after():
+    """One digit of each class and seven draws of what the last row of the table does to it."""
+    data = digits.load()
+    first = [int((data["y_train"] == label).argmax()) for label in range(10)]
+    return show_augmented(data["X_train"][first], ALL, versions=7)
+
 
 STUDY = Study(
     "digits_augmentation",
@@ -28,6 +37,7 @@ row does all, and bends the images. An MLP without convolution is to reach 97 %.
     },
     reported={"none": "96.00"},
     quick=digits.QUICK,
+    picture=before_and_after,
 )
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from handgrad.compare import Comparison
 
 ROOT = Path(__file__).parent.parent
 SHARED = {"__init__", "study", "digits", "lenet5", "cifar10"}
-NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem not in SHARED)
+TIMED = {"digits_loops"}
+NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem not in SHARED | TIMED)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,6 +38,17 @@ def test_quick(name, real_data, tmp_path, capsys):
     for setting in study.settings:
         assert f"| {setting} |" in said
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert PAGE.read_text() == before
+
+
+def test_quick_timing(tmp_path, capsys):
+    from experiments.digits_loops import NAME, main
+    from experiments.study import PAGE
+
+    before = PAGE.read_text()
+    main(["--quick", "--folder", str(tmp_path)])
+    assert capsys.readouterr().out.count("**") == 2 * 4
+    assert (tmp_path / f"{NAME}.png").read_bytes().startswith(b"\x89PNG")
     assert PAGE.read_text() == before
 
 
