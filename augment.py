@@ -49,6 +49,38 @@ def crop(X, rng, pad=4):
     return windows[np.arange(N), :, top, left]
 
 
+def views(pixels=0, mirrored=True):
+    """Functions that each show images another way, for the Solver's `views`: as they are, moved by
+    `pixels` up, down, left and right, and all of these as mirror images, if `mirrored`.
+    """
+    check_range("views", "pixels", pixels, 0, float("inf"))
+    moves = [(0, 0)]
+    if pixels:
+        moves += [(-pixels, 0), (pixels, 0), (0, -pixels), (0, pixels)]
+    return [
+        functools.partial(_view, move=move, mirrored=mirror)
+        for mirror in ((False, True) if mirrored else (False,))
+        for move in moves
+    ]
+
+
+def _view(X, *, move, mirrored):
+    """Images moved by whole pixels down and to the right; zeros come in. Mirrored first."""
+    _, _, H, W = _images("views", X).shape
+    out = np.zeros_like(X)
+    (into_rows, rows), (into_columns, columns) = (
+        _kept(d, n) for d, n in zip(move, (H, W), strict=True)
+    )
+    seen = X[:, :, :, ::-1] if mirrored else X
+    out[:, :, into_rows, into_columns] = seen[:, :, rows, columns]
+    return out
+
+
+def _kept(move, size):
+    """Where what stays in sight goes to, and where it was."""
+    return slice(max(0, move), size + min(0, move)), slice(max(0, -move), size - max(0, move))
+
+
 # ---------------------------------------------------------------------------- interpolated
 
 

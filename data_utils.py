@@ -72,6 +72,36 @@ def normalize_images(X, dtype=np.float32):
     return (rows / np.where(std > 0, std, 1)).reshape(X.shape)
 
 
+def whitening(X, components, eps=0.1):
+    """A `transform` for the Solver by principal components: it turns images into rows of numbers that
+    are not correlated, of mean 0 and, where eps is small beside the variance, of variance 1.
+
+    X: images as bytes (N, ...) to learn from.  components: how many to keep, those of the largest
+    variance.  eps: added to their variances, which are of pixels from 0 to 1; it keeps down what is
+    mostly noise.  Returns a function of images (M, ...) that gives float32 rows (M, components).
+    """
+    D = math.prod(X.shape[1:])
+    if not 1 <= components <= D:
+        raise ValueError(f"whitening: components = {components}, expected 1 to {D}.")
+    total, products = np.zeros(D), np.zeros((D, D))
+    for part in np.array_split(X, max(1, len(X) // 5000)):  # floats of a part at a time
+        rows = part.reshape(len(part), D).astype(np.float32) / np.float32(255)
+        total += rows.sum(axis=0, dtype=np.float64)
+        products += rows.T @ rows
+    mean = total / len(X)
+    variances, axes = np.linalg.eigh(products / len(X) - np.outer(mean, mean))  # in rising order
+    variances, axes = variances[: -components - 1 : -1], axes[:, : -components - 1 : -1]
+    weights = axes / np.sqrt(np.maximum(variances, 0) + eps)
+    return functools.partial(
+        _whitened, mean=mean.astype(np.float32), weights=weights.astype(np.float32)
+    )
+
+
+def _whitened(X, *, mean, weights):
+    rows = X.reshape(len(X), len(mean)).astype(np.float32) / np.float32(255)
+    return (rows - mean) @ weights
+
+
 def _standardizer(X):
     """A transform by the mean and deviation of all pixels of X (bytes), counted, not copied."""
     counts = sum(np.bincount(part.ravel(), minlength=256) for part in np.array_split(X, 100))

@@ -49,6 +49,9 @@ class Solver:
     checkpoint_name    after each epoch everything is saved to this file, with '.npz' added
     sampling           'permutation', or 'replacement' as the course does
     augment            augment(X, rng) -> X, on each training batch, before `transform`
+    views              functions X -> X on images that are to be classified, before `transform`: their
+                       scores are added up to predict, at every look at an accuracy (None: the
+                       images as they are; see augment.views)
     stop               stop(solver) -> truth, asked after each epoch; a string is printed
                        (see stopping.py)
     validate_every     steps between looks at the validation accuracy for the best parameters, besides
@@ -81,6 +84,7 @@ class Solver:
         checkpoint_name=None,
         sampling="permutation",
         augment=None,
+        views=None,
         stop=None,
         validate_every=None,
         trainable=None,
@@ -112,6 +116,9 @@ class Solver:
         self.num_train_samples, self.num_val_samples = num_train_samples, num_val_samples
         self.print_every, self.verbose, self.progress = print_every, verbose, progress
         self.checkpoint_name, self.augment, self.stop = checkpoint_name, augment, stop
+        self.views = (_as_they_are,) if views is None else tuple(views)
+        if not self.views:
+            raise ValueError("Solver: views is empty, expected at least one function, or None.")
         if validate_every is not None:
             _check_count("validate_every", validate_every)
         self.validate_every, self.workers = validate_every, workers
@@ -260,10 +267,13 @@ class Solver:
     def predict(self, X, batch_size=100):
         """The class of each example: the one with the largest score. Returns integers (N,)."""
         classes = [
-            self.model.loss(self.transform(X[start : start + batch_size])).argmax(axis=1)
+            self._scores(X[start : start + batch_size]).argmax(axis=1)
             for start in range(0, len(X), batch_size)
         ]
         return np.concatenate(classes) if classes else np.empty(0, np.intp)
+
+    def _scores(self, X):
+        return sum(self.model.loss(self.transform(view(X))) for view in self.views)
 
     def check_accuracy(self, X, y, num_samples=None, batch_size=100):
         """The share of examples whose class is predicted, in [0, 1].

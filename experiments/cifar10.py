@@ -5,23 +5,21 @@ import functools
 from handgrad import Solver
 from handgrad.data_utils import get_CIFAR10_data, load_cifar10
 
+from .study import first
+
 QUICK = dict(num_epochs=1, num_training=256)
 
 
 @functools.cache
 def load(num_training=None):
     """Bytes: 49,000 images to train, 1000 to choose by, 10,000 to test; or the first so many each."""
-    return _first(load_cifar10(), num_training)
+    return first(load_cifar10(), num_training)
 
 
 @functools.cache
 def load_as_the_course(num_training=None):
     """The same images as floats from 0 to 255 less the mean image."""
-    return _first(get_CIFAR10_data(num_test=10000), num_training)
-
-
-def _first(data, count):
-    return {key: data[key] if key == "transform" else data[key][:count] for key in data}
+    return first(get_CIFAR10_data(num_test=10000), num_training)
 
 
 def build(seed, model, learning_rate, num_training=None, data=load, **options):

@@ -6,6 +6,8 @@ from handgrad import Solver
 from handgrad.data_utils import load_mnist
 from handgrad.models import LeNet5
 
+from .study import first
+
 QUICK = dict(num_epochs=1, num_training=640)
 
 
@@ -17,15 +19,9 @@ def load():
 
 def build(seed, learning_rate, batch_size, num_epochs=10, num_training=None, **options):
     """learning_rate is the report's: that of a gradient summed over the batch."""
-    data = load()
-    if num_training:
-        data = {
-            **data,
-            **{key: data[key][:num_training] for key in ("X_train", "y_train", "X_test", "y_test")},
-        }
     return Solver(
         LeNet5(seed=seed, **options),
-        data,
+        first(load(), num_training),
         optim_config={"learning_rate": learning_rate * batch_size},
         batch_size=batch_size,
         num_epochs=num_epochs,

@@ -58,6 +58,11 @@ class Study:
         return drawn
 
 
+def first(data, count):
+    """The first so many examples of each part of the data; None for all."""
+    return {key: data[key] if key == "transform" else data[key][:count] for key in data}
+
+
 def warmed_cosine(steps):
     """A schedule: up in the first tenth of the steps, down to zero along a cosine."""
     then = functools.partial(cosine, steps=steps)

@@ -6,7 +6,18 @@ import inspect
 import numpy as np
 import pytest
 from handgrad import augment
-from handgrad.augment import compose, crop, distort, elastic, flip, resize, rotate, shift, stretch
+from handgrad.augment import (
+    compose,
+    crop,
+    distort,
+    elastic,
+    flip,
+    resize,
+    rotate,
+    shift,
+    stretch,
+    views,
+)
 from handgrad.parallel import workers
 
 FUNCTIONS = [
@@ -28,7 +39,7 @@ def batch(N=6, C=2, H=12, W=10, dtype=np.uint8):
 def test_every_function_is_tested():
     own = {f for name, f in inspect.getmembers(augment, inspect.isfunction) if not name.startswith("_")}
     own = {f for f in own if f.__module__ == augment.__name__}
-    assert own == {getattr(f, "func", f) for f in FUNCTIONS} | {compose}
+    assert own == {getattr(f, "func", f) for f in FUNCTIONS} | {compose, views}
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -159,3 +170,30 @@ def test_compose_goes_in_order():
 def test_wrong_settings(call, message):
     with pytest.raises(ValueError, match=message):
         call(batch(), np.random.default_rng(0))
+
+
+def test_views_are_the_image_its_shifts_and_their_mirror_images():
+    X = batch()
+    assert len(views()) == 2
+    assert len(views(mirrored=False)) == 1
+    np.testing.assert_array_equal(views()[0](X), X)
+    np.testing.assert_array_equal(views()[1](X), X[..., ::-1])
+    _, up, down, left, right, mirrored, *_ = (view(X) for view in views(pixels=2))
+    assert len(views(pixels=2)) == 10
+    np.testing.assert_array_equal(up[:, :, :-2], X[:, :, 2:])
+    np.testing.assert_array_equal(down[:, :, 2:], X[:, :, :-2])
+    np.testing.assert_array_equal(left[..., :-2], X[..., 2:])
+    np.testing.assert_array_equal(right[..., 2:], X[..., :-2])
+    np.testing.assert_array_equal(mirrored, X[..., ::-1])
+    for moved, frame in ((up, np.s_[:, :, -2:]), (down, np.s_[:, :, :2])):
+        assert not moved[frame].any()
+    for moved, frame in ((left, np.s_[..., -2:]), (right, np.s_[..., :2])):
+        assert not moved[frame].any()
+    assert not views(pixels=40)[1](X).any()  # moved out of sight
+
+
+def test_views_refuse_what_they_can_not_show():
+    with pytest.raises(ValueError, match="views: pixels = -1"):
+        views(pixels=-1)
+    with pytest.raises(ValueError, match=r"views: X has shape \(6, 12\)"):
+        views()[0](np.zeros((6, 12)))

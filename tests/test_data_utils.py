@@ -32,8 +32,39 @@ from handgrad.data_utils import (
     spiral,
     split,
     standardize,
+    whitening,
 )
 from hypothesis import given
+
+# ---------------------------------------------------------------------------- whitening
+
+
+def test_whitening_is_that_of_the_singular_value_decomposition():
+    rng = np.random.default_rng(0)
+    X = rng.integers(256, size=(12000, 1, 3, 4), dtype=np.uint8)
+    X[:, :, 1] = X[:, :, 0] // 2 + X[:, :, 1] // 4  # correlated
+    rows = whitening(X, 5, eps=0.0)(X)
+    assert rows.dtype == np.float32
+    assert rows.shape == (12000, 5)
+    np.testing.assert_allclose(rows.T @ rows / len(X), np.eye(5), atol=2e-3)
+    pixels = X.reshape(12000, -1) / 255
+    U, _, _ = np.linalg.svd(pixels - pixels.mean(axis=0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(rows), np.abs(U[:, :5]) * np.sqrt(12000), atol=2e-2)
+
+
+def test_whitening_keeps_noise_down():
+    """A component of variance v comes out with the variance v / (v + eps)."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(256, size=(20000, 1, 1, 2), dtype=np.uint8) // np.array([1, 16], np.uint8)
+    variances = np.var(X / 255, axis=0).ravel()
+    got = whitening(X, 2, eps=0.01)(X).var(axis=0)
+    np.testing.assert_allclose(got, variances / (variances + 0.01), rtol=0.02)
+
+
+def test_whitening_refuses_more_components_than_pixels():
+    with pytest.raises(ValueError, match="whitening: components = 13, expected 1 to 12"):
+        whitening(np.zeros((5, 1, 3, 4), np.uint8), 13)
+
 
 # ---------------------------------------------------------------------------- small true files
 

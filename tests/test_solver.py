@@ -231,6 +231,17 @@ def test_transform_and_augment(blobs):
 # ---------------------------------------------------------------------------- rules and schedules
 
 
+def test_views_are_added_up_to_predict(blobs):
+    solver = solve(blobs, num_epochs=1, views=[lambda X: X, lambda X: 3 - 2 * X])
+    X = blobs["X_val"]
+    scores = solver.model.loss(X) + solver.model.loss(3 - 2 * X)
+    predicted = solver.predict(X, batch_size=7)
+    np.testing.assert_array_equal(predicted, scores.argmax(axis=1))
+    assert (predicted != solver.model.loss(X).argmax(axis=1)).any()
+    with pytest.raises(ValueError, match="views is empty"):
+        solve(blobs, views=[])
+
+
 def test_the_callers_config_is_not_written_to(blobs):
     config = {"learning_rate": 1e-2}
     solver = solve(blobs, update_rule="adam", optim_config=config)

@@ -1,0 +1,59 @@
+"""LeNet-5 on MNIST: as good as it gets, without and with distorted images."""
+
+import functools
+
+from handgrad import Solver
+from handgrad.augment import distort
+from handgrad.data_utils import load_mnist
+from handgrad.models import LeNet5
+from handgrad.vis_utils import show_augmented
+
+from .lenet5 import QUICK
+from .study import Study, first, main, warmed_cosine
+
+DISTORTED = functools.partial(
+    distort, pixels=1, degrees=10, resize=(0.9, 1.1), stretch=(0.9, 1.1), strength=6
+)
+load = functools.cache(load_mnist)
+
+
+def build(seed, num_epochs, reg, augment=None, num_training=None):
+    data = first(load(), num_training)
+    return Solver(
+        LeNet5(weight_scale="kaiming", reg=reg, seed=seed),
+        data,
+        update_rule="sgd_momentum",
+        optim_config={"learning_rate": 0.05},
+        schedule=warmed_cosine(num_epochs * 860),
+        batch_size=64,
+        num_epochs=num_epochs,
+        augment=augment,
+        verbose=False,
+        seed=seed,
+    )
+
+
+def before_and_after():
+    data = load()
+    return show_augmented(data["X_train"][:5], DISTORTED, versions=9)
+
+
+STUDY = Study(
+    "lenet5_best",
+    "LeNet-5 on MNIST: without and with distortions",
+    """The same net with ReLU and max pooling: momentum at batch 64, the learning rate up to 0.05 and
+down along a cosine, a little L2, 5000 of the 60,000 images kept to choose by. Distorted: every image
+is moved by up to a pixel, turned by up to 10 degrees, scaled and stretched by up to a tenth and bent
+anew each time it is seen. LeCun et al. (1998) have 99.05 and, with distortions, 99.2 %.""",
+    build,
+    {
+        "without distortions": dict(num_epochs=15, reg=2e-4),
+        "with distortions": dict(num_epochs=30, reg=5e-5, augment=DISTORTED),
+    },
+    reported={"without distortions": "99.05", "with distortions": "99.2"},
+    quick=QUICK,
+    picture=before_and_after,
+)
+
+if __name__ == "__main__":
+    raise SystemExit(main(STUDY))
