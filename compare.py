@@ -133,8 +133,7 @@ def _saving(path, stop):
 
 def _path(folder, build, name, seed, given):
     """The run's file: its name for a reader, and a sum of all that makes it what it is."""
-    settings = {key: described(v) if callable(v) else v for key, v in given.items()}
-    what = json.dumps([described(build), seed, settings], sort_keys=True, default=repr)
+    what = json.dumps([described(build), seed, described(given)], sort_keys=True, default=repr)
     mark = hashlib.sha256(what.encode()).hexdigest()[:12]
     plain = re.sub(r"[^\w.-]+", "_", str(name))
     return Path(folder) / f"{plain}-seed{seed}-{mark}.json"

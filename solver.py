@@ -553,11 +553,17 @@ def _check_count(name, value, low=1):
         raise ValueError(f"Solver: {name} = {value!r}, expected a whole number from {low} up.")
 
 
-def described(function):
-    """A function in words that two runs can compare: its name, and what functools.partial binds."""
-    if isinstance(function, functools.partial):
-        settings = {k: described(v) if callable(v) else v for k, v in function.keywords.items()}
-        args = [described(a) if callable(a) else a for a in function.args]
-        return [described(function.func), args, settings]
-    named = function if hasattr(function, "__qualname__") else type(function)
+def described(value):
+    """A setting in words that two runs can compare: functions by name and what functools.partial
+    binds, also inside lists and dicts; anything else as it is.
+    """
+    if isinstance(value, functools.partial):
+        return [described(value.func), described(value.args), described(value.keywords)]
+    if isinstance(value, list | tuple):
+        return [described(v) for v in value]
+    if isinstance(value, dict):
+        return {key: described(v) for key, v in value.items()}
+    if not callable(value):
+        return value
+    named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}.{named.__qualname__}"

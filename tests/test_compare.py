@@ -37,6 +37,11 @@ def build(seed, rule="sgd", rate=0.1, fail=False, schedule=None):
     )
 
 
+def listing(seed, schedule, augment):
+    """Takes a list of functions, and does nothing with it."""
+    return build(seed, schedule=schedule)
+
+
 SETTINGS = {"sgd": {"rule": "sgd"}, "adam": {"rule": "adam", "rate": 0.02}}
 
 
@@ -84,8 +89,13 @@ def test_a_run_is_known_again_by_what_its_functions_are_called(tmp_path, threads
 
         return functools.partial(halved, every=2)
 
+    def steps(X, *, then):
+        return X
+
     for _ in range(2):
-        compare(build, {"a": {"schedule": schedule()}}, 1, folder=tmp_path, executor=threads)
+        listed = functools.partial(steps, then=[schedule(), (schedule(),)])
+        given = {"schedule": schedule(), "augment": [listed]}
+        compare(listing, {"a": given}, 1, folder=tmp_path, executor=threads)
     assert len(CALLS) == 1
 
 
