@@ -51,7 +51,7 @@ STUDY = Study(
     """Two hidden layers of 1024 with batch normalisation and dropout 0.1 on the 512 largest principal
 components, whitened; every image is mirrored by chance and moved by up to 2 pixels each time it is
 seen; Adam at batch 128, the learning rate up to 2e-3 and down along a cosine. To predict, the scores
-of ten views are added up: the image, moved by a pixel each way, and the mirror images of these five.""",
+of ten views are added up: the image, moved by a pixel each way, and the mirror images of the five.""",
     cifar10.build,
     {"two hidden layers": NET},
     quick=dict(**cifar10.QUICK, model=functools.partial(FullyConnectedNet, [50]), data=cifar10.load),
