@@ -126,8 +126,8 @@ def _adam(w, dw, config, rate, beta1, beta2, epsilon, m, v, t, weight_decay):
     return next_w
 
 
-BLOCK = 2**17  # entries
-FEW = 8  # blocks: for fewer it does not pay to wake another thread
+BLOCK = 2**15  # entries: what a step reads and makes of one stays in the cache
+FEW = 32  # blocks: for fewer it does not pay to wake another thread
 
 
 def _by_blocks(step, w, dw, *state):
