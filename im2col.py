@@ -103,20 +103,20 @@ def unfold(x, window, stride, pad):
     return as_strided(cols, shape, (sh * row, channel, item), writeable=False)
 
 
-def fold(dwindows, x_shape, window, stride, pad):
+def fold(dwindows, x_shape, window, stride, pad, dtype):
     """The adjoint of `unfold`: each pixel gets the sum of its copies' gradients.
 
-    dwindows (OH, HH * WW * C, OW * N) to dx (N, C, H, W); the frame's share is dropped.
+    dwindows: the windows' gradients, (HH * WW * C, OW * N) for each of the OH output rows in turn, an
+    array or an iterator: what is made just before it is folded is still in the cache.
+    Gives dx (N, C, H, W) in the given dtype; the frame's share is dropped.
     """
     (HH, WW), (sh, sw), (ph, pw) = window, stride, pad
     N, C, H, W = x_shape
-    OH = len(dwindows)
     OW = output_size(W, WW, sw, pw)
-    dwindows = dwindows.reshape(OH, HH, WW, C, OW, N)
-    dcols = np.zeros((H + 2 * ph, WW, C, OW, N), dwindows.dtype)
-    for i in range(HH):
-        dcols[i : i + sh * (OH - 1) + 1 : sh] += dwindows[:, i]
-    drows = np.zeros((H + 2 * ph, C, W + 2 * pw, N), dwindows.dtype)
+    dcols = np.zeros((H + 2 * ph, WW, C, OW, N), dtype)
+    for i, row in enumerate(dwindows):
+        dcols[sh * i : sh * i + HH] += row.reshape(HH, WW, C, OW, N)
+    drows = np.zeros((H + 2 * ph, C, W + 2 * pw, N), dtype)
     for j in range(WW):
         drows[:, :, j : j + sw * (OW - 1) + 1 : sw] += dcols[:, j]
     return drows[ph : ph + H, :, pw : pw + W].transpose(3, 1, 0, 2)

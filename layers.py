@@ -84,7 +84,7 @@ def relu_backward(dout, cache):
     """dx = dout where x > 0, else 0; at the kink, x = 0, the gradient is 0."""
     out = cache
     _check_dout("relu_backward", dout, out.shape)
-    return _cast(dout * (out.real > 0), out.dtype)  # times 0 or 1: np.where is ten times slower
+    return _cast(_masked(dout, out.real > 0), out.dtype)
 
 
 def leaky_relu_forward(x, alpha=0.01):
@@ -408,8 +408,10 @@ def _conv_dx(dout, drows, w, x_shape, stride, pad):
     frame = HH - 1 - pad[0], WW - 1 - pad[1]
     if stride == (1, 1) and C >= 16 and min(frame) >= 0:
         return _correlate(dout, turned(w), stride, frame)[0]
-    dwindows = filters_as_matrix(w).T @ drows  # (OH, HH * WW * C, OW * N)
-    return fold(dwindows, x_shape, w.shape[2:], stride, pad)
+    filters = filters_as_matrix(w).T  # (HH * WW * C, F)
+    dtype = np.result_type(w, drows)
+    dwindows = (filters @ drow for drow in drows)  # OH of (HH * WW * C, OW * N)
+    return fold(dwindows, x_shape, w.shape[2:], stride, pad, dtype)
 
 
 # ---------------------------------------------------------------------------- pooling
@@ -454,10 +456,11 @@ def _max_along(x, axis, size, stride):
 
 def _max_along_backward(dout, x, out, axis, size, stride):
     """The first entry that is the largest takes dout and leaves nothing; the last takes the rest."""
-    dx = np.zeros_like(x, dtype=dout.dtype)
+    tiled = stride == size and x.shape[axis] % size == 0  # each entry is in one window
+    dx = (np.empty_like if tiled else np.zeros_like)(x, dtype=dout.dtype)
     entries = window_entries(x, axis, size, stride)
     for k, dentry in enumerate(window_entries(dx, axis, size, stride), 1):
-        share = dout * (next(entries) == out) if k < size else dout
+        share = _masked(dout, next(entries) == out) if k < size else dout
         if k < size:
             dout = dout - share
         if stride < size:
@@ -632,6 +635,12 @@ conv_backward_fast = conv_backward_im2col = conv_backward_strides = conv_backwar
 max_pool_forward_fast, max_pool_backward_fast = max_pool_forward, max_pool_backward
 
 # ---------------------------------------------------------------------------- plumbing
+
+
+def _masked(a, mask):
+    """a where the mask is true, else 0. Times 0 or 1: np.where is ten times slower on random masks."""
+    factors = mask.astype(a.dtype)
+    return np.multiply(a, factors, out=factors)
 
 
 def _plus(a, b):
