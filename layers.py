@@ -383,7 +383,8 @@ def conv_backward(dout, cache, need_dx=True):
     OW = output_size(x_shape[3], w.shape[3], stride[1], pad[1])
     _check_dout("conv_backward", dout, (N, F, OH, OW))
     drows = as_rows(dout).reshape(OH, F, OW_N)
-    dw = matrix_as_filters((drows @ windows.transpose(0, 2, 1)).sum(axis=0), w.shape)
+    dw = windows @ drows.transpose(0, 2, 1)  # (OH, HH * WW * C, F): BLAS is faster this way round
+    dw = matrix_as_filters(dw.sum(axis=0).T, w.shape)
     db = drows.sum(axis=(0, 2))
     dx = _cast(_conv_dx(dout, drows, w, x_shape, stride, pad), x_dtype) if need_dx else None
     return dx, _cast(dw, w.dtype), _cast(db, b_dtype)
