@@ -47,7 +47,8 @@ for one-hot targets on the activations of the 5000 training images, plainly and 
 or it alone is trained for 20 epochs more by gradient descent, as the second report has it. Another
 report of the same course saw the test error fall from 4.8 to 4.6 % by least squares. Here it does
 harm: softmax has brought the training error to zero by then, and least squares pulls the scores of
-images that are far on the right side back to 1.""",
+images that are far on the right side back to 1. Training it on changes nothing: the loss has nothing
+left to give.""",
     digits.build,
     {
         "as trained": dict(num_epochs=60),
