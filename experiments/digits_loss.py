@@ -25,8 +25,8 @@ STUDY = Study(
 batches of 8, a learning rate of 1e-3 that is multiplied by 0.9 every 5000 batches, a look at the
 validation set every 2500 of 50,000. For the squared error its rate is read as that of a sum over
 batch and classes, which for the mean is 0.04; for softmax as that of a mean, because 0.008 diverged
-in three of five runs with dropout. The squared errors reported, one run each, are not met on average:
-0.1 diverges, and 0.02, 0.01 and 0.005 have a lower validation accuracy.""",
+in three of five runs with dropout. The squared errors reported, one run each, are not met on average.
+For [10] a rate of 0.1 diverged, and 0.02, 0.01 and 0.005 had a lower validation accuracy.""",
     digits.build,
     {
         "[10], squared error": dict(hidden_dims=(10,), **REPORTS, **MSE),
