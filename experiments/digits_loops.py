@@ -12,7 +12,7 @@ from .study import Section, argument_parser, show
 NAME = "digits_loops"
 TITLE = "Digits: loops against arrays"
 TEXT = """Each layer forward and backward on a batch of digits, in float32: written as Python loops over
-every number, and as handgrad has it. The two give the same numbers to 1e-4."""
+every number, and as handgrad has it. The two give the same numbers to 1e-3, of up to hundreds."""
 
 
 def affine_loops(x, w, b, dout):
@@ -91,7 +91,7 @@ def measure(images):
     for name, (loops, arrays, shapes) in cases(images).items():
         given = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
         for one, other in zip(loops(*given), arrays(*given), strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-3)
         times[name] = tuple(1e3 * _seconds(run, given) for run in (loops, arrays))
     return times
 
