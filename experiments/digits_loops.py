@@ -12,9 +12,9 @@ from .study import Section, argument_parser, show
 
 NAME = "digits_loops"
 TITLE = "Digits: loops against arrays"
-TEXT = """Each layer forward and backward on a batch of digits, in float32 and
-one thread: written as Python loops over
-every number, and as handgrad has it. The two give the same numbers to 1e-3, of up to hundreds."""
+TEXT = """Each layer forward and backward on a batch of digits, in float32 and on one thread: written as
+Python loops over every number, and as handgrad has it. The two give the same numbers to 1e-3, of up
+to hundreds."""
 
 
 def affine_loops(x, w, b, dout):
