@@ -45,7 +45,7 @@ STUDY = Study(
     """The same net with ReLU and max pooling: momentum at batch 64, the learning rate up to 0.05 and
 down along a cosine, a little L2, 5000 of the 60,000 images kept to choose by. With distortions every
 image is moved by up to a pixel, turned by up to 10 degrees, scaled and stretched by up to a tenth
-and bent anew each time it is seen: by a quarter of a pixel or so, or by the 34 of Simard et al.
+and bent anew each time it is seen: by 0.3 of a pixel or so, or by the 34 of Simard et al.
 (2003). LeCun et al. (1998) have 99.05 and, with distortions, 99.2 %.""",
     build,
     {
