@@ -11,10 +11,9 @@ from handgrad.vis_utils import show_augmented
 from .lenet5 import QUICK
 from .study import Study, first, main, warmed_cosine
 
-MOVED = functools.partial(
+DISTORTED = functools.partial(
     distort, pixels=1, degrees=10, resize=(0.9, 1.1), stretch=(0.9, 1.1), strength=6
 )
-BENT = functools.partial(MOVED, strength=34)
 load = functools.cache(load_mnist)
 
 
@@ -36,7 +35,7 @@ def build(seed, num_epochs, reg, augment=None, num_training=None):
 
 def before_and_after():
     data = load()
-    return show_augmented(data["X_train"][:5], BENT, versions=9)
+    return show_augmented(data["X_train"][:5], DISTORTED, versions=9)
 
 
 STUDY = Study(
@@ -45,13 +44,13 @@ STUDY = Study(
     """The same net with ReLU and max pooling: momentum at batch 64, the learning rate up to 0.05 and
 down along a cosine, a little L2, 5000 of the 60,000 images kept to choose by. With distortions every
 image is moved by up to a pixel, turned by up to 10 degrees, scaled and stretched by up to a tenth
-and bent anew each time it is seen: by 0.3 of a pixel or so, or by the 34 of Simard et al.
-(2003). LeCun et al. (1998) have 99.05 and, with distortions, 99.2 %.""",
+and bent by 0.3 of a pixel or so, anew each time it is seen. To bend it as far as Simard et al. (2003)
+do, by 1.7 pixels, is too much for so small a net: in two runs of 20 epochs the validation accuracy
+was 99.1 % against 99.5. LeCun et al. (1998) have 99.05 and, with distortions, 99.2 %.""",
     build,
     {
         "without distortions": dict(num_epochs=15, reg=2e-4),
-        "with distortions": dict(num_epochs=30, reg=5e-5, augment=MOVED),
-        "with distortions, bent by 34": dict(num_epochs=20, reg=5e-5, augment=BENT),
+        "with distortions": dict(num_epochs=30, reg=5e-5, augment=DISTORTED),
     },
     reported={"without distortions": "99.05", "with distortions": "99.2"},
     quick=QUICK,
