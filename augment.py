@@ -54,6 +54,8 @@ def views(pixels=0, mirrored=True):
     `pixels` up, down, left and right, and all of these as mirror images, if `mirrored`.
     """
     check_range("views", "pixels", pixels, 0, float("inf"))
+    if not isinstance(pixels, int | np.integer):
+        raise ValueError(f"views: pixels = {pixels!r}, expected a whole number.")
     moves = [(0, 0)]
     if pixels:
         moves += [(-pixels, 0), (pixels, 0), (0, -pixels), (0, pixels)]

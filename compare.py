@@ -39,7 +39,6 @@ COLUMNS = (
     ("to_target", "seconds to target"),
 )
 
-
 SAVE_EVERY = 60.0  # seconds: a run that is stopped loses no more, and an epoch more
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import look_up
+from .errors import check_range, look_up
 from .randomness import generator
 
 # ---------------------------------------------------------------------------- small tools
@@ -81,8 +81,13 @@ def whitening(X, components, eps=0.1):
     mostly noise.  Returns a function of images (M, ...) that gives float32 rows (M, components).
     """
     D = math.prod(X.shape[1:])
-    if not 1 <= components <= D:
-        raise ValueError(f"whitening: components = {components}, expected 1 to {D}.")
+    if not len(X):
+        raise ValueError(f"whitening: X has shape {X.shape}, expected at least one image.")
+    if not isinstance(components, int | np.integer) or not 1 <= components <= D:
+        raise ValueError(
+            f"whitening: components = {components}, expected a whole number from 1 to {D}."
+        )
+    check_range("whitening", "eps", eps, 0, float("inf"))
     total, products = np.zeros(D), np.zeros((D, D))
     for part in np.array_split(X, max(1, len(X) // 5000)):  # floats of a part at a time
         rows = part.reshape(len(part), D).astype(np.float32) / np.float32(255)
@@ -98,6 +103,11 @@ def whitening(X, components, eps=0.1):
 
 
 def _whitened(X, *, mean, weights):
+    if math.prod(X.shape[1:]) != len(mean):
+        raise ValueError(
+            f"whitening: X has shape {X.shape}, expected images of {len(mean)} numbers each, as those "
+            "it was learned from."
+        )
     rows = X.reshape(len(X), len(mean)).astype(np.float32) / np.float32(255)
     return (rows - mean) @ weights
 

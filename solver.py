@@ -116,9 +116,7 @@ class Solver:
         self.num_train_samples, self.num_val_samples = num_train_samples, num_val_samples
         self.print_every, self.verbose, self.progress = print_every, verbose, progress
         self.checkpoint_name, self.augment, self.stop = checkpoint_name, augment, stop
-        self.views = (_as_they_are,) if views is None else tuple(views)
-        if not self.views:
-            raise ValueError("Solver: views is empty, expected at least one function, or None.")
+        self.views = _checked_views(views)
         if validate_every is not None:
             _check_count("validate_every", validate_every)
         self.validate_every, self.workers = validate_every, workers
@@ -517,6 +515,16 @@ def load_params(model, path, best=True):
 
 def _as_they_are(X):
     return X
+
+
+def _checked_views(views):
+    if views is None:
+        return (_as_they_are,)
+    if not np.iterable(views) or not all(map(callable, views)):
+        raise ValueError(f"Solver: views = {views!r}, expected a list of functions X -> X, or None.")
+    if not len(views):
+        raise ValueError("Solver: views is empty, expected at least one function, or None.")
+    return tuple(views)
 
 
 def _checked(data, split):

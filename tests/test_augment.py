@@ -195,5 +195,7 @@ def test_views_are_the_image_its_shifts_and_their_mirror_images():
 def test_views_refuse_what_they_can_not_show():
     with pytest.raises(ValueError, match="views: pixels = -1"):
         views(pixels=-1)
+    with pytest.raises(ValueError, match="views: pixels = 1.5, expected a whole number"):
+        views(pixels=1.5)
     with pytest.raises(ValueError, match=r"views: X has shape \(6, 12\)"):
         views()[0](np.zeros((6, 12)))

@@ -62,8 +62,20 @@ def test_whitening_keeps_noise_down():
 
 
 def test_whitening_refuses_more_components_than_pixels():
-    with pytest.raises(ValueError, match="whitening: components = 13, expected 1 to 12"):
-        whitening(np.zeros((5, 1, 3, 4), np.uint8), 13)
+    for components in (0, 13, 2.5):
+        with pytest.raises(ValueError, match=rf"components = {components}, expected .* 1 to 12"):
+            whitening(np.zeros((5, 1, 3, 4), np.uint8), components)
+
+
+def test_whitening_says_what_is_wrong_with_its_images():
+    with pytest.raises(ValueError, match=r"X has shape \(0, 1, 3, 4\), expected at least one"):
+        whitening(np.zeros((0, 1, 3, 4), np.uint8), 2)
+    with pytest.raises(ValueError, match="whitening: eps = -1"):
+        whitening(np.zeros((5, 1, 3, 4), np.uint8), 2, eps=-1)
+    transform = whitening(np.zeros((5, 1, 3, 4), np.uint8), 2)
+    assert transform(np.zeros((0, 1, 3, 4), np.uint8)).shape == (0, 2)
+    with pytest.raises(ValueError, match=r"X has shape \(2, 1, 3, 5\), expected images of 12"):
+        transform(np.zeros((2, 1, 3, 5), np.uint8))
 
 
 # ---------------------------------------------------------------------------- small true files

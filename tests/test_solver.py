@@ -240,6 +240,9 @@ def test_views_are_added_up_to_predict(blobs):
     assert (predicted != solver.model.loss(X).argmax(axis=1)).any()
     with pytest.raises(ValueError, match="views is empty"):
         solve(blobs, views=[])
+    for wrong in (np.flip, [1]):
+        with pytest.raises(ValueError, match="views = .* expected a list of functions"):
+            solve(blobs, views=wrong)
 
 
 def test_the_callers_config_is_not_written_to(blobs):
