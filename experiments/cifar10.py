@@ -1,8 +1,7 @@
-"""What the studies of all CIFAR-10 share: a net on 49,000 images, as a Solver."""
+"""What the studies of all CIFAR-10 share: its images."""
 
 import functools
 
-from handgrad import Solver
 from handgrad.data_utils import get_CIFAR10_data, load_cifar10
 
 from .study import first
@@ -20,15 +19,3 @@ def load(num_training=None):
 def load_as_the_course(num_training=None):
     """The same images as floats from 0 to 255 less the mean image of those to train."""
     return get_CIFAR10_data(num_training or 49000, num_test=num_training or 10000)
-
-
-def build(seed, model, learning_rate, num_training=None, data=load, **options):
-    """model: a class with its settings bound; options: of the Solver."""
-    return Solver(
-        model(seed=seed),
-        data(num_training),
-        optim_config={"learning_rate": learning_rate},
-        verbose=False,
-        seed=seed,
-        **options,
-    )

@@ -6,7 +6,7 @@ from handgrad.augment import compose, crop, flip, views
 from handgrad.models import ConvNet
 
 from . import cifar10
-from .study import Study, main, warmed_cosine
+from .study import Study, build, main, warmed_cosine
 
 EPOCHS = 24
 
@@ -16,7 +16,7 @@ STUDY = Study(
     """Three convolutions of 3x3 (32, 64, 128), each with batch normalisation and pooled, and 128 hidden
 units; images are mirrored by chance and moved by up to 4 pixels; Nesterov momentum at batch 64, the
 learning rate up to 0.05 and down along a cosine, L2 of 1e-4; ten views to predict.""",
-    cifar10.build,
+    build,
     {
         "three convolutions": dict(
             model=functools.partial(
@@ -33,6 +33,7 @@ learning rate up to 0.05 and down along a cosine, L2 of 1e-4; ten views to predi
             num_epochs=EPOCHS,
             augment=compose(flip, functools.partial(crop, pad=4)),
             views=views(pixels=1),
+            data=cifar10.load,
         )
     },
     quick=dict(**cifar10.QUICK, views=None),

@@ -8,7 +8,7 @@ from handgrad.models import FullyConnectedNet
 from handgrad.vis_utils import show_augmented
 
 from . import cifar10
-from .study import Study, main, warmed_cosine
+from .study import Study, build, main, warmed_cosine
 
 COMPONENTS = 512
 EPOCHS = 50
@@ -52,7 +52,7 @@ STUDY = Study(
 components, whitened; every image is mirrored by chance and moved by up to 2 pixels each time it is
 seen; Adam at batch 128, the learning rate up to 2e-3 and down along a cosine. To predict, the scores
 of ten views are added up: the image, moved by a pixel each way, and the mirror images of the five.""",
-    cifar10.build,
+    build,
     {"two hidden layers": NET},
     quick=dict(**cifar10.QUICK, model=functools.partial(FullyConnectedNet, [50]), data=cifar10.load),
     seeds=3,

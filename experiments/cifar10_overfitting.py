@@ -5,7 +5,7 @@ import functools
 from handgrad.models import FullyConnectedNet
 
 from . import cifar10
-from .study import Study, main
+from .study import Study, build, main
 
 
 def fitted(run):
@@ -24,7 +24,7 @@ STUDY = Study(
     "CIFAR-10: 50 images learned by heart",
     """The course's test of a net and its gradients: hidden layers of 100, plain descent, 20 epochs on
 50 images. The accuracies in the table are on these 50; on others they mean nothing.""",
-    cifar10.build,
+    build,
     {
         "three layers": dict(**SHORT, model=net(3, 1e-2), learning_rate=1e-2),
         "five layers": dict(**SHORT, model=net(5, 5e-2), learning_rate=1e-2),

@@ -5,14 +5,14 @@ import functools
 from handgrad.models import TwoLayerNet
 
 from . import cifar10
-from .study import Study, main
+from .study import Study, build, main
 
 STUDY = Study(
     "cifar10_two_layer",
     "CIFAR-10: the two-layer net",
     """100 hidden units, L2 of 0.1, plain descent at 1e-3 that falls by 0.8 an epoch, 10 epochs at
 batch 100: the report's settings. All 10,000 test images, where the report has the first 1000.""",
-    cifar10.build,
+    build,
     {
         "two layers": dict(
             model=functools.partial(TwoLayerNet, reg=0.1),

@@ -2,11 +2,10 @@
 
 import functools
 
-from handgrad import Solver
 from handgrad.data_utils import get_CIFAR10_data
 from handgrad.models import FullyConnectedNet
 
-from .study import Study, main
+from .study import Study, build, main
 
 
 @functools.cache
@@ -14,18 +13,12 @@ def load(num_training):
     return get_CIFAR10_data(num_training=num_training, num_test=10000)
 
 
-def build(seed, update_rule, learning_rate, num_epochs=5, num_training=4000):
-    return Solver(
-        FullyConnectedNet([100] * 5, weight_scale=5e-2, seed=seed),
-        load(num_training),
-        update_rule=update_rule,
-        optim_config={"learning_rate": learning_rate},
-        num_epochs=num_epochs,
-        batch_size=100,
-        verbose=False,
-        seed=seed,
-    )
-
+NET = dict(
+    model=functools.partial(FullyConnectedNet, [100] * 5, weight_scale=5e-2),
+    data=load,
+    num_training=4000,
+    num_epochs=5,
+)
 
 STUDY = Study(
     "cifar10_update_rules",
@@ -35,10 +28,10 @@ Accuracies are low because there are 200 steps and 4000 images; what counts is t
 10,000 test images.""",
     build,
     {
-        "sgd, 1e-2": dict(update_rule="sgd", learning_rate=1e-2),
-        "sgd_momentum, 1e-2": dict(update_rule="sgd_momentum", learning_rate=1e-2),
-        "rmsprop, 1e-4": dict(update_rule="rmsprop", learning_rate=1e-4),
-        "adam, 1e-3": dict(update_rule="adam", learning_rate=1e-3),
+        "sgd, 1e-2": dict(**NET, update_rule="sgd", learning_rate=1e-2),
+        "sgd_momentum, 1e-2": dict(**NET, update_rule="sgd_momentum", learning_rate=1e-2),
+        "rmsprop, 1e-4": dict(**NET, update_rule="rmsprop", learning_rate=1e-4),
+        "adam, 1e-3": dict(**NET, update_rule="adam", learning_rate=1e-3),
     },
     quick=dict(num_epochs=1, num_training=400),
 )

@@ -2,29 +2,28 @@
 
 import functools
 
-from handgrad import Solver
 from handgrad.data_utils import load_mnist
 from handgrad.models import LeNet5
 
-from .study import first
+from . import study
 
 QUICK = dict(num_epochs=1, num_training=640)
 
 
 @functools.cache
-def load():
+def load(num_training=None):
     """All 60,000 to train. There is no validation set: the report's runs end with their last epoch."""
-    return load_mnist(num_validation=0)
+    return study.first(load_mnist(num_validation=0), num_training)
 
 
 def build(seed, learning_rate, batch_size, num_epochs=10, num_training=None, **options):
     """learning_rate is the report's: that of a gradient summed over the batch."""
-    return Solver(
-        LeNet5(seed=seed, **options),
-        first(load(), num_training),
-        optim_config={"learning_rate": learning_rate * batch_size},
+    return study.build(
+        seed,
+        functools.partial(LeNet5, **options),
+        learning_rate * batch_size,
+        load,
+        num_training,
         batch_size=batch_size,
         num_epochs=num_epochs,
-        verbose=False,
-        seed=seed,
     )

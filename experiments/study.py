@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from handgrad import compare
+from handgrad import Solver, compare
 from handgrad.optim import cosine, linear_warmup
 from handgrad.vis_utils import save
 from scipy import stats
@@ -61,6 +61,18 @@ class Study:
 def first(data, count):
     """The first so many examples of each part of the data; None for all."""
     return {key: data[key] if key == "transform" else data[key][:count] for key in data}
+
+
+def build(seed, model, learning_rate, data, num_training=None, **options):
+    """A Solver of a class with its settings bound and of data(num_training); options: the Solver's."""
+    return Solver(
+        model(seed=seed),
+        data(num_training),
+        optim_config={"learning_rate": learning_rate},
+        verbose=False,
+        seed=seed,
+        **options,
+    )
 
 
 def warmed_cosine(steps):
