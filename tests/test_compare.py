@@ -138,6 +138,17 @@ def test_an_unfinished_run_goes_on(tmp_path, threads, monkeypatch):
         assert done.runs["a", 5][key] == whole.runs["a", 5][key]
 
 
+def test_a_run_that_is_told_to_stop_leaves_nothing_to_go_on_from(tmp_path, monkeypatch):
+    """Else, broken off after its training, it would train an epoch more the next time."""
+    module = importlib.import_module("handgrad.compare")
+    monkeypatch.setattr(module, "SAVE_EVERY", 0.0)
+    solver, path = build(0), tmp_path / "run.npz"
+    assert module._saving(path, lambda solver: "enough.")(solver) == "enough."
+    assert not path.exists()
+    assert module._saving(path, lambda solver: "")(solver) == ""
+    assert path.exists()
+
+
 def test_the_tables_say_what_was_measured(tmp_path, threads):
     result = compare(build, SETTINGS, seeds=3, folder=tmp_path, executor=threads, target=0.5)
     runs = [json.loads(path.read_text()) for path in tmp_path.glob("sgd-*.json")]
