@@ -100,7 +100,7 @@ def run_one(build, seed, given, path):
     data = solver.data
     result = {
         "seed": seed,
-        "given": {key: str(value) for key, value in given.items()},
+        "given": {key: str(described(value)) for key, value in given.items()},
         "iterations_per_epoch": solver.iterations_per_epoch,
         "loss_history": solver.loss_history,
         "train_acc_history": solver.train_acc_history,

@@ -97,6 +97,10 @@ def test_a_run_is_known_again_by_what_its_functions_are_called(tmp_path, threads
         given = {"schedule": schedule(), "augment": [listed]}
         compare(listing, {"a": given}, 1, folder=tmp_path, executor=threads)
     assert len(CALLS) == 1
+    (path,) = tmp_path.glob("*.json")
+    written = path.read_text()
+    assert "halved" in written
+    assert " at 0x" not in written
 
 
 def test_one_failure_is_reported_and_not_the_end(tmp_path, threads):
