@@ -137,6 +137,9 @@ def _by_blocks(step, w, dw, *state):
     share the blocks. Returns [next_w, *next_state], new arrays in the shape and dtype of w.
     """
     results = [np.empty(w.shape, w.dtype) for _ in (w, *state)]
+    if w.size <= BLOCK:
+        step(w, dw, *state, *results)
+        return results
     arrays = [a.reshape(-1) for a in (w, dw, *state, *results)]
     blocks = [slice(at, at + BLOCK) for at in range(0, w.size, BLOCK)]
     if len(blocks) < FEW:
