@@ -135,16 +135,16 @@ def main():
     text = extras_text(gemm) if args.write or not args.labels else ""
     print(text)
     if args.write:
-        write_page("\n".join(table), text)
+        write_page("\n".join(table), text, args.rounds)
 
 
-def write_page(table, text):
+def write_page(table, text, rounds):
     """The measured part of the page, between its marks; what is said around it stays."""
     begin, end = "<!-- measured -->", "<!-- end of measured -->"
     page = PAGE.read_text() if PAGE.exists() else f"# Performance\n\n{begin}\n{end}\n"
     before, rest = page.split(begin)
     after = rest.split(end)[1]
-    command = f"`python -m {__package__} --write`"
+    command = f"`python -m {__package__} --write --rounds {rounds}`"
     measured = f"Written by {command} on: {machine()}\n\n{table}\n\n{text}"
     PAGE.write_text(f"{before}{begin}\n{measured}\n{end}{after}")
 
