@@ -383,7 +383,7 @@ def conv_backward(dout, cache, need_dx=True):
     OW = output_size(x_shape[3], w.shape[3], stride[1], pad[1])
     _check_dout("conv_backward", dout, (N, F, OH, OW))
     drows = as_rows(dout).reshape(OH, F, OW_N)
-    dw = windows @ drows.transpose(0, 2, 1)  # (OH, HH * WW * C, F): BLAS is faster this way round
+    dw = matmul(windows, drows.transpose(0, 2, 1))  # (OH, HH * WW * C, F): faster this way
     dw = matrix_as_filters(dw.sum(axis=0).T, w.shape)
     db = drows.sum(axis=(0, 2))
     dx = _cast(_conv_dx(dout, drows, w, x_shape, stride, pad), x_dtype) if need_dx else None
@@ -393,7 +393,7 @@ def conv_backward(dout, cache, need_dx=True):
 def _correlate(x, w, stride, pad):
     """out (N, F, OH, OW) = the filters times the windows of x, and the windows."""
     windows = unfold(x, w.shape[2:], stride, pad)  # (OH, HH * WW * C, OW * N)
-    out = filters_as_matrix(w) @ windows  # (OH, F, OW * N)
+    out = matmul(filters_as_matrix(w), windows)  # (OH, F, OW * N)
     OW = output_size(x.shape[3], w.shape[3], stride[1], pad[1])
     return as_images(out, (len(x), len(w), len(windows), OW)), windows
 

@@ -90,17 +90,24 @@ def run(function, parts):
 
 
 def matmul(a, b):
-    """a @ b of two matrices; the rows of a large product are shared out, two halves to the workers."""
-    if a.shape[0] * a.shape[1] * b.shape[1] < LARGE:
+    """a @ b of two matrices, or of a matrix or a stack with a stack (n, K, M) of them; a large product
+    is shared out to the workers in two halves, of the rows or of the stack.
+    """
+    stack = b.ndim == 3  # its products are the same bits, shared out or not
+    if a.shape[-2] * b.size < LARGE or (stack and _in_a_part.get()):
         return a @ b
-    out = np.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
-    half = a.shape[0] // 2
+    out = np.empty((*b.shape[:-2], a.shape[-2], b.shape[-1]), np.result_type(a, b))
+    half = len(out) // 2
     halves = (slice(0, half), slice(half, None))
-    run(lambda rows: np.matmul(a[rows], b, out=out[rows]), halves)
+    if stack:
+        a = np.broadcast_to(a, (len(b), *a.shape[-2:]))
+        run(lambda part: np.matmul(a[part], b[part], out=out[part]), halves)
+    else:
+        run(lambda rows: np.matmul(a[rows], b, out=out[rows]), halves)
     return out
 
 
-LARGE = 2**22  # multiplications: some 80 microseconds, several times what it costs to wake a thread
+LARGE = 2**24  # multiplications: some 300 microseconds, several times what it costs to wake a thread
 
 
 def _blas_at_one_thread():

@@ -82,6 +82,24 @@ def test_parts_add_up_to_the_whole(net):
         np.testing.assert_allclose(parts.state[key], value, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("a", "b"), [((7, 5), (5, 3)), ((7, 5), (9, 5, 3)), ((9, 7, 5), (9, 5, 3)), ((7, 5), (1, 5, 3))]
+)
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_products_of_matrices_and_of_stacks_are_shared_out(a, b, count, monkeypatch):
+    """Whole numbers, so that every order of the additions gives the same."""
+    monkeypatch.setattr(parallel, "LARGE", 1)
+    shares, share_out = [], parallel.run
+    monkeypatch.setattr(parallel, "run", lambda f, parts: shares.append(parts) or share_out(f, parts))
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(-9, 9, shape).astype(np.float32) for shape in (a, b))
+    with workers(count):
+        out = parallel.matmul(a, b)
+    assert out.dtype == np.float32
+    np.testing.assert_array_equal(out, np.einsum("...ij,...jk->...ik", a, b))
+    assert [len(parts) for parts in shares] == [2]
+
+
 def test_run_keeps_the_order_and_uses_the_threads():
     with workers(3):
         names = set()
