@@ -74,8 +74,10 @@ def plot_bands(curves):
         axes.set(title=panel, xlabel="epoch")
         axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend()
             _fit_range(axes, np.concatenate([line.get_ydata()[1:] for line in axes.lines]))
+    lines = max((axes.lines for axes in figure.axes), key=len)
+    if lines:  # once for all panels, and under them: names may be long
+        figure.legend(handles=list(lines), loc="outside lower center", ncols=min(len(lines), 3))
     return figure
 
 

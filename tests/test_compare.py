@@ -183,6 +183,8 @@ def test_the_figure_has_bands(tmp_path, threads):
     for a in axes:
         assert [line.get_label() for line in a.lines] == ["sgd", "adam"]
         assert len(a.collections) == 2
+    (legend,) = result.figure().legends
+    assert [text.get_text() for text in legend.get_texts()] == ["sgd", "adam"]
     losses = [np.mean(result.runs["sgd", seed]["loss_history"][:3]) for seed in (0, 1)]
     assert axes[0].lines[0].get_ydata()[0] == pytest.approx(np.mean(losses))
 
