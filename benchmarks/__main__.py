@@ -1,8 +1,11 @@
 """Time handgrad against its peers, in turn:  python -m benchmarks [LABEL ...]
 
 For each workload both sides run in processes of their own, a round of one, then a round of the other,
-so that what else the machine does falls on both. The ratio is the peer's time over handgrad's in the
-same round; above 1 handgrad is the faster. Needs the extra `bench` (pip install -e '.[bench]').
+so that what else the machine does falls on both. Either side's round lasts a third of a second: at the
+start of a short one ours would be waking up while the other's threads still spin. The ratio is the
+peer's time for a step over handgrad's in the same round; above 1 handgrad is the faster. Each library
+runs with the kernels that it chooses: OPENBLAS_CORETYPE, which would hold NumPy's to those of an older
+processor and PyTorch's not, is left out. Needs the extra `bench` (pip install -e '.[bench]').
 With --write the whole table goes to docs/performance.md.
 """
 
@@ -16,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 from . import extras
 from .workloads import WORKLOADS, flops
@@ -35,8 +39,7 @@ class Side:
         )
 
     def round(self, workload):
-        request = json.dumps({"label": workload.label, "steps": workload.steps})
-        self.process.stdin.write(request + "\n")
+        self.process.stdin.write(workload.label + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
         return answer["seconds"], answer["peak_mb"]
@@ -58,7 +61,7 @@ def measure(workload, peer, threads, rounds):
             (a, our_peak), (b, their_peak) = ours.round(workload), theirs.round(workload)
             pairs.append((a, b))
     times = np.array(pairs[1:])  # the first round warms both up
-    return np.median(times[:, 0]) / workload.steps, times[:, 1] / times[:, 0], our_peak, their_peak
+    return np.median(times[:, 0]), times[:, 1] / times[:, 0], our_peak, their_peak
 
 
 def row(workload, peer, threads, rounds, gemm):
@@ -92,9 +95,9 @@ def machine():
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = lines[0].split(":")[1].strip() if lines else cpu
     packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch", "scikit-learn"))
-    core = os.environ.get("OPENBLAS_CORETYPE")
-    kernels = f"OpenBLAS held to its {core} kernels" if core else "OpenBLAS with the kernels it chose"
-    return f"{cpu}, {os.cpu_count()} cores; Python {platform.python_version()}, {packages}; {kernels}."
+    kernels = {info["architecture"] for info in threadpool_info() if "architecture" in info}
+    blas = f"NumPy's BLAS chose its kernels for {', '.join(kernels) or 'a processor it does not name'}"
+    return f"{cpu}, {os.cpu_count()} cores; Python {platform.python_version()}, {packages}; {blas}."
 
 
 def extras_text(gemm):
@@ -150,4 +153,6 @@ def write_page(table, text, rounds):
 
 
 if __name__ == "__main__":
+    if os.environ.pop("OPENBLAS_CORETYPE", None):  # read when NumPy is imported: so once more
+        os.execv(sys.executable, [sys.executable, "-m", __package__, *sys.argv[1:]])
     main()

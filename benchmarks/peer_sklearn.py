@@ -26,7 +26,7 @@ def build(workload):
     classes = np.arange(10)
 
     def run(steps):
-        index = rng.permutation(len(images_))[: steps * workload.batch]
+        index = np.resize(rng.permutation(len(images_)), steps * workload.batch)
         X = images_[index].reshape(len(index), -1).astype(np.float32)
         X -= np.float32(100)
         X /= np.float32(70)

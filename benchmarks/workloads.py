@@ -19,66 +19,52 @@ class Workload:
     batch: int = 0
     rule: str = "sgd_momentum"
     goal: float = 0.0  # the peer's time over ours that is asked for; 0 for none
-    steps: int = 20  # in a round
     peers: tuple = ("torch",)
     shape: dict = field(default_factory=dict)
 
 
-def train(label, net, batch, rule, goal, steps, peers=("torch",)):
-    return Workload(label, "train", net, batch, rule, goal, steps, peers)
+def train(label, net, batch, rule, goal, peers=("torch",)):
+    return Workload(label, "train", net, batch, rule, goal, peers)
 
 
 TRAIN = [
-    train("a1", "lenet5", 64, "sgd_momentum", 2.0, 60),
-    train("a2", "lenet5", 64, "adam", 2.0, 60),
-    train("a3", "lenet5", 256, "sgd_momentum", 1.5, 20),
-    train("a4", "lenet5", 256, "adam", 1.5, 20),
-    train("b", "fc100x5", 100, "sgd_momentum", 1.3, 100, ("torch", "sklearn")),
-    train("c", "two_layer", 100, "sgd_momentum", 1.3, 100),
-    train("d", "three_layer_conv", 50, "sgd_momentum", 1.3, 10),
-    train("e", "vgg", 64, "sgd_momentum", 0.8, 3),
+    train("a1", "lenet5", 64, "sgd_momentum", 2.0),
+    train("a2", "lenet5", 64, "adam", 2.0),
+    train("a3", "lenet5", 256, "sgd_momentum", 1.5),
+    train("a4", "lenet5", 256, "adam", 1.5),
+    train("b", "fc100x5", 100, "sgd_momentum", 1.3, ("torch", "sklearn")),
+    train("c", "two_layer", 100, "sgd_momentum", 1.3),
+    train("d", "three_layer_conv", 50, "sgd_momentum", 1.3),
+    train("e", "vgg", 64, "sgd_momentum", 0.8),
 ]
 PREDICT = [
-    Workload(
-        f"f {net} {batch}",
-        "predict",
-        net,
-        batch,
-        goal=1.0,
-        steps=steps if batch == 1 else max(2, steps // 20),
-    )
-    for net, steps in {
-        "lenet5": 300,
-        "fc100x5": 300,
-        "two_layer": 300,
-        "three_layer_conv": 100,
-        "vgg": 40,
-    }.items()
+    Workload(f"f {net} {batch}", "predict", net, batch, goal=1.0)
+    for net in ("lenet5", "fc100x5", "two_layer", "three_layer_conv", "vgg")
     for batch in (1, 256)
 ]
 
 
-def layer(label, net, shape, steps):
-    return Workload(f"g {label}", "layer", net, shape=shape, goal=0.7, steps=steps)
+def layer(label, net, shape):
+    return Workload(f"g {label}", "layer", net, shape=shape, goal=0.7)
 
 
 LAYERS = [
-    layer("conv lenet 1", "conv", dict(x=(64, 1, 28, 28), w=(6, 1, 5, 5), pad=2), 100),
-    layer("conv lenet 2", "conv", dict(x=(64, 6, 14, 14), w=(16, 6, 5, 5), pad=0), 60),
-    layer("conv 7x7", "conv", dict(x=(50, 3, 32, 32), w=(32, 3, 7, 7), pad=3), 5),
-    layer("conv vgg 1", "conv", dict(x=(64, 3, 32, 32), w=(32, 3, 3, 3), pad=1), 10),
-    layer("conv vgg 2", "conv", dict(x=(64, 32, 32, 32), w=(32, 32, 3, 3), pad=1), 2),
-    layer("conv vgg 4", "conv", dict(x=(64, 64, 16, 16), w=(64, 64, 3, 3), pad=1), 3),
-    layer("conv vgg 5", "conv", dict(x=(64, 64, 8, 8), w=(128, 64, 3, 3), pad=1), 5),
-    layer("max_pool", "max_pool", dict(x=(64, 32, 32, 32)), 10),
-    layer("relu", "relu", dict(x=(64, 32, 32, 32)), 20),
-    layer("spatial_batchnorm", "spatial_batchnorm", dict(x=(64, 32, 32, 32)), 10),
-    layer("affine 3072x100", "affine", dict(x=(100, 3072), w=(3072, 100)), 60),
-    layer("affine 100x100", "affine", dict(x=(100, 100), w=(100, 100)), 300),
-    layer("softmax_loss", "softmax_loss", dict(x=(100, 10)), 300),
+    layer("conv lenet 1", "conv", dict(x=(64, 1, 28, 28), w=(6, 1, 5, 5), pad=2)),
+    layer("conv lenet 2", "conv", dict(x=(64, 6, 14, 14), w=(16, 6, 5, 5), pad=0)),
+    layer("conv 7x7", "conv", dict(x=(50, 3, 32, 32), w=(32, 3, 7, 7), pad=3)),
+    layer("conv vgg 1", "conv", dict(x=(64, 3, 32, 32), w=(32, 3, 3, 3), pad=1)),
+    layer("conv vgg 2", "conv", dict(x=(64, 32, 32, 32), w=(32, 32, 3, 3), pad=1)),
+    layer("conv vgg 4", "conv", dict(x=(64, 64, 16, 16), w=(64, 64, 3, 3), pad=1)),
+    layer("conv vgg 5", "conv", dict(x=(64, 64, 8, 8), w=(128, 64, 3, 3), pad=1)),
+    layer("max_pool", "max_pool", dict(x=(64, 32, 32, 32))),
+    layer("relu", "relu", dict(x=(64, 32, 32, 32))),
+    layer("spatial_batchnorm", "spatial_batchnorm", dict(x=(64, 32, 32, 32))),
+    layer("affine 3072x100", "affine", dict(x=(100, 3072), w=(3072, 100))),
+    layer("affine 100x100", "affine", dict(x=(100, 100), w=(100, 100))),
+    layer("softmax_loss", "softmax_loss", dict(x=(100, 10))),
 ]
 RULES = [
-    Workload(f"g {rule}", "rule", "1e6 parameters", rule=rule, goal=0.7, steps=20)
+    Workload(f"g {rule}", "rule", "1e6 parameters", rule=rule, goal=0.7)
     for rule in ("sgd", "sgd_momentum", "nesterov_momentum", "rmsprop", "adam", "adamw")
 ]
 WORKLOADS = {w.label: w for w in (*TRAIN, *PREDICT, *LAYERS, *RULES)}
