@@ -60,6 +60,11 @@ def joined(parts):
     return np.moveaxis(np.concatenate([np.moveaxis(x, 0, -1) for x in parts], axis=-1), -1, 0)
 
 
+def by_itself(x):
+    """Images x, copied if they lie among others: passes over them then run along memory."""
+    return as_images(as_rows(x), x.shape) if x.ndim == 4 else x
+
+
 def _batch_is_innermost(x):
     return x.ndim > 2 and len(x) > 1 and x.strides[0] == x.itemsize
 
@@ -94,13 +99,15 @@ def unfold(x, window, stride, pad):
     rows = as_rows(pad_images(x, pad))  # (H, C, W, N)
     H, C, W, N = rows.shape
     OH, OW = output_size(H, HH, sh, 0), output_size(W, WW, sw, 0)
-    cols = np.empty((H, WW, C, OW, N), x.dtype)
+    # A gap after rows of round lengths, which would crowd each other out of the cache.
+    length = OW * N + (8 if OW * N % 64 == 0 else 0)
+    cols = np.empty((H, WW, C, length), x.dtype)[..., : OW * N].reshape(H, WW, C, OW, N)
     for j in range(WW):
         cols[:, j] = rows[:, :, j : j + sw * (OW - 1) + 1 : sw]
-    row, _, channel, _, _ = cols.strides
     item = cols.itemsize
     shape = (OH, HH * WW * C, OW * N)
-    return as_strided(cols, shape, (sh * row, channel, item), writeable=False)
+    strides = (sh * WW * C * length * item, length * item, item)
+    return as_strided(cols, shape, strides, writeable=False)
 
 
 def fold(dwindows, x_shape, window, stride, pad, dtype):

@@ -227,14 +227,13 @@ def batchnorm_parts_forward(xs, gamma, beta, bn_param):
     _check_norm("batchnorm_parts_forward", xs[0], gamma, beta, bn_param, BN_KEYS, ndim)
     training = MODES[bn_param["mode"]]
     eps, momentum = float(bn_param.get("eps", 1e-5)), float(bn_param.get("momentum", 0.9))
-    axes = tuple(a for a in range(ndim) if a != 1)
     count = sum(x.size for x in xs) // max(1, gamma.size)  # numbers a feature
     zeros = np.zeros(gamma.size, dtype)
     running = {key: bn_param.get(key, zeros) for key in ("running_mean", "running_var")}
     mean, var = (_feature_axis(r, ndim).astype(dtype) for r in running.values())
     by_batch = training and count > 0  # an empty batch has no statistics of its own
     if by_batch:
-        mean = sum(run(lambda x: x.sum(axis=axes, keepdims=True), xs)) / count
+        mean = _feature_axis(sum(run(_feature_sums, xs)) / count, ndim)
     centred = run(lambda x: x - mean, xs)
     if by_batch:
         squares = run(lambda c: _feature_products(c, c), centred)  # no abs: for a complex step
@@ -257,10 +256,9 @@ def batchnorm_parts_backward(douts, cache):
     """
     centred, inv_std, gamma, beta_dtype, count = cache
     ndim = douts[0].ndim
-    axes = tuple(a for a in range(ndim) if a != 1)
     products = run(lambda pair: _feature_products(*pair), list(zip(douts, centred, strict=True)))
     dgamma = sum(products) * inv_std.ravel()
-    dbeta = sum(run(lambda dout: dout.sum(axis=axes), douts))
+    dbeta = sum(run(_feature_sums, douts))
     scale = inv_std * _feature_axis(gamma, ndim)
 
     def dx(pair):
@@ -276,8 +274,13 @@ def batchnorm_parts_backward(douts, cache):
     return dxs, _cast(dgamma, gamma.dtype).reshape(shape), _cast(dbeta, beta_dtype).reshape(shape)
 
 
+def _feature_sums(a):
+    """The sum for each feature, the axis 1; einsum takes a third of the time of np.sum here."""
+    return np.einsum(f"{'nchw'[: a.ndim]}->c", a)
+
+
 def _feature_products(a, b):
-    """sum(a * b) for each feature, the axis 1."""
+    """sum(a * b) for each feature."""
     letters = "nchw"[: a.ndim]
     return np.einsum(f"{letters},{letters}->c", a, b)
 
@@ -337,9 +340,8 @@ def _normalize_backward(who, dout, cache):
     """
     xhat, inv_std, gamma, beta_dtype, axes, x_shape = cache
     _check_dout(who, dout, x_shape)
-    others = tuple(a for a in range(dout.ndim) if a != 1)
-    dgamma = (dout * xhat.reshape(x_shape)).sum(axis=others).reshape(gamma.shape)
-    dbeta = dout.sum(axis=others).reshape(gamma.shape)
+    dgamma = _feature_products(dout, xhat.reshape(x_shape)).reshape(gamma.shape)
+    dbeta = _feature_sums(dout).reshape(gamma.shape)
     dxhat = (dout * _feature_axis(gamma, dout.ndim)).reshape(xhat.shape)
     dx = inv_std * (dxhat - _mean(dxhat, axes) - xhat * _mean(dxhat * xhat, axes))
     dx = dx.reshape(x_shape)
@@ -385,7 +387,7 @@ def conv_backward(dout, cache, need_dx=True):
     drows = as_rows(dout).reshape(OH, F, OW_N)
     dw = matmul(windows, drows.transpose(0, 2, 1))  # (OH, HH * WW * C, F): faster this way
     dw = matrix_as_filters(dw.sum(axis=0).T, w.shape)
-    db = drows.sum(axis=(0, 2))
+    db = _feature_sums(drows)
     dx = _cast(_conv_dx(dout, drows, w, x_shape, stride, pad), x_dtype) if need_dx else None
     return dx, _cast(dw, w.dtype), _cast(db, b_dtype)
 
@@ -459,16 +461,21 @@ def _max_along_backward(dout, x, out, axis, size, stride):
     """The first entry that is the largest takes dout and leaves nothing; the last takes the rest."""
     tiled = stride == size and x.shape[axis] % size == 0  # each entry is in one window
     dx = (np.empty_like if tiled else np.zeros_like)(x, dtype=dout.dtype)
-    entries = window_entries(x, axis, size, stride)
-    for k, dentry in enumerate(window_entries(dx, axis, size, stride), 1):
-        share = _masked(dout, next(entries) == out) if k < size else dout
-        if k < size:
-            dout = dout - share
-        if stride < size:
-            dentry += share
-        else:
-            dentry[...] = share
+    *dentries, last = window_entries(dx, axis, size, stride)
+    for entry, dentry in zip(window_entries(x, axis, size, stride), dentries, strict=False):
+        share = _masked(dout, entry == out)
+        _put(dentry, share, overlap=stride < size)
+        dout = np.subtract(dout, share, out=share)
+    _put(last, dout, overlap=stride < size)
     return dx
+
+
+def _put(dentry, share, overlap):
+    """Write the share of dout, or add it where windows overlap."""
+    if overlap:
+        dentry += share
+    else:
+        dentry[...] = share
 
 
 def avg_pool_forward(x, pool_param):

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import layers as L
 from ..errors import look_up
-from ..im2col import joined, output_size
+from ..im2col import by_itself, joined, output_size
 from ..parallel import run
 from ..randomness import generator, new_seed, sequence
 
@@ -174,7 +174,8 @@ class Net:
         if stretch and self._joint(stretch[0]):
             dxs, *dparams = L.batchnorm_parts_backward(douts, caches)
             return dxs, dict(zip(self.layers[stretch[0]].names, dparams, strict=True))
-        return _added(run(lambda p: self._backward(stretch, douts[p], caches[p]), range(len(douts))))
+        count = range(len(douts))
+        return _added(run(lambda p: self._backward(stretch, by_itself(douts[p]), caches[p]), count))
 
     def _forward(self, stretch, x, mode, part):
         """Some layers, one after the other, on a part of the batch."""

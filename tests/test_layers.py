@@ -489,6 +489,16 @@ def test_conv_equals_the_loops(case, F):
     agree(*pairs, arrays, {"stride": stride, "pad": pad}, order)
 
 
+@pytest.mark.parametrize("C", [1, 3])
+@pytest.mark.parametrize(("WW", "stride"), [(1, 1), (2, 1), (3, 2)])
+def test_conv_equals_the_loops_where_rows_are_laid_apart(C, WW, stride):
+    """Rows of 64 numbers, of which gaps in memory keep each other's distance."""
+    W = WW + 3 * stride
+    arrays = drawn([(16, C, 5, W), (2, C, 2, WW), (2,)])
+    pairs = (L.conv_forward, L.conv_backward, L.conv_forward_naive, L.conv_backward_naive)
+    agree(*pairs, arrays, {"stride": stride}, "C")
+
+
 @given(windows(), st.booleans())
 def test_max_pool_equals_the_loops(case, ties):
     x_shape, (PH, PW), stride, pad, order = case
