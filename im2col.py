@@ -90,6 +90,12 @@ def matrix_as_filters(rows, shape):
     return np.ascontiguousarray(rows.reshape(F, HH, WW, C).transpose(0, 3, 1, 2))
 
 
+def filters_upside_down(w):
+    """Filters (F, C, HH, WW) for the way back: (WW * C, HH * F), their rows in reverse."""
+    F, C, HH, WW = w.shape
+    return w[:, :, ::-1].transpose(3, 1, 2, 0).reshape(WW * C, HH * F)
+
+
 def unfold(x, window, stride, pad):
     """Images (N, C, H, W) to windows (OH, HH * WW * C, OW * N), as told at the top of this file.
 
@@ -98,16 +104,37 @@ def unfold(x, window, stride, pad):
     (HH, WW), (sh, sw) = window, stride
     rows = as_rows(pad_images(x, pad))  # (H, C, W, N)
     H, C, W, N = rows.shape
-    OH, OW = output_size(H, HH, sh, 0), output_size(W, WW, sw, 0)
-    # A gap after rows of round lengths, which would crowd each other out of the cache.
-    length = OW * N + (8 if OW * N % 64 == 0 else 0)
-    cols = np.empty((H, WW, C, length), x.dtype)[..., : OW * N].reshape(H, WW, C, OW, N)
+    OW = output_size(W, WW, sw, 0)
+    cols = _laid_apart((H, WW * C, OW * N), x.dtype)
+    entries = cols.reshape(H, WW, C, OW, N)  # a view
     for j in range(WW):
-        cols[:, j] = rows[:, :, j : j + sw * (OW - 1) + 1 : sw]
-    item = cols.itemsize
-    shape = (OH, HH * WW * C, OW * N)
-    strides = (sh * WW * C * length * item, length * item, item)
-    return as_strided(cols, shape, strides, writeable=False)
+        entries[:, j] = rows[:, :, j : j + sw * (OW - 1) + 1 : sw]
+    return _stacked(cols, HH, sh)
+
+
+def stack(drows, HH, frame):
+    """Rows of gradients (OH, F, OW * N), with `frame` rows of zeros above and below them, as windows
+    of HH rows: (H, HH * F, OW * N), read-only.
+    """
+    OH, F, M = drows.shape
+    framed = _laid_apart((OH + 2 * frame, F, M), drows.dtype)
+    framed[:frame] = framed[frame + OH :] = 0
+    framed[frame : frame + OH] = drows
+    return _stacked(framed, HH, 1)
+
+
+def _laid_apart(shape, dtype):
+    """An array with gaps after rows of round lengths, which would crowd each other out of the cache."""
+    *others, M = shape
+    return np.empty((*others, M + (8 if M % 64 == 0 else 0)), dtype)[..., :M]
+
+
+def _stacked(rows, HH, sh):
+    """Windows of HH neighbours of the rows (H, K, M), one on the other: (OH, HH * K, M), a view."""
+    H, K, M = rows.shape
+    row, entry, item = rows.strides
+    shape = (output_size(H, HH, sh, 0), HH * K, M)
+    return as_strided(rows, shape, (sh * row, entry, item), writeable=False)
 
 
 def fold(dwindows, x_shape, window, stride, pad, dtype):
@@ -120,18 +147,21 @@ def fold(dwindows, x_shape, window, stride, pad, dtype):
     (HH, WW), (sh, sw), (ph, pw) = window, stride, pad
     N, C, H, W = x_shape
     OW = output_size(W, WW, sw, pw)
-    dcols = np.zeros((H + 2 * ph, WW, C, OW, N), dtype)
+    dcols = np.zeros((H + 2 * ph, WW * C, OW * N), dtype)
     for i, row in enumerate(dwindows):
-        dcols[sh * i : sh * i + HH] += row.reshape(HH, WW, C, OW, N)
-    drows = np.zeros((H + 2 * ph, C, W + 2 * pw, N), dtype)
+        dcols[sh * i : sh * i + HH] += row.reshape(HH, WW * C, OW * N)
+    return fold_columns(dcols[ph : ph + H], x_shape, WW, sw, pw)
+
+
+def fold_columns(dcols, x_shape, WW, sw, pw):
+    """What is left of `fold` when the rows have been added up: (H, WW * C, OW * N) to dx."""
+    N, C, H, W = x_shape
+    OW = output_size(W, WW, sw, pw)
+    entries = dcols.reshape(H, WW, C, OW, N)
+    drows = np.zeros((H, C, W + 2 * pw, N), dcols.dtype)
     for j in range(WW):
-        drows[:, :, j : j + sw * (OW - 1) + 1 : sw] += dcols[:, j]
-    return drows[ph : ph + H, :, pw : pw + W].transpose(3, 1, 0, 2)
-
-
-def turned(w):
-    """Filters (F, C, HH, WW) for the way back, (C, F, HH, WW): each turned by 180 degrees."""
-    return w[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+        drows[:, :, j : j + sw * (OW - 1) + 1 : sw] += entries[:, j]
+    return drows[:, :, pw : pw + W].transpose(3, 1, 0, 2)
 
 
 def window_entries(x, axis, size, stride):

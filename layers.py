@@ -30,12 +30,14 @@ from .im2col import (
     as_images,
     as_rows,
     filters_as_matrix,
+    filters_upside_down,
     flatten,
     fold,
+    fold_columns,
     matrix_as_filters,
     output_size,
     pad_images,
-    turned,
+    stack,
     unflatten,
     unfold,
     window_entries,
@@ -368,8 +370,9 @@ def conv_forward(x, w, b, conv_param):
     Returns out (N, F, OH, OW), OH = 1 + (H + 2 * pad - HH) // stride and OW alike, and a cache.
     """
     stride, pad = _conv_settings("conv_forward", x, w, b, conv_param)
-    _output_shape("conv_forward", x, w.shape[2:], stride, pad)
-    out, windows = _correlate(x, w, stride, pad)
+    OH, OW = _output_shape("conv_forward", x, w.shape[2:], stride, pad)
+    windows = unfold(x, w.shape[2:], stride, pad)  # (OH, HH * WW * C, OW * N)
+    out = as_images(matmul(filters_as_matrix(w), windows), (len(x), len(w), OH, OW))
     return _plus(out, b[:, None, None]), (windows, w, b.dtype, x.shape, x.dtype, stride, pad)
 
 
@@ -388,33 +391,27 @@ def conv_backward(dout, cache, need_dx=True):
     dw = matmul(windows, drows.transpose(0, 2, 1))  # (OH, HH * WW * C, F): faster this way
     dw = matrix_as_filters(dw.sum(axis=0).T, w.shape)
     db = _feature_sums(drows)
-    dx = _cast(_conv_dx(dout, drows, w, x_shape, stride, pad), x_dtype) if need_dx else None
+    dx = _cast(_conv_dx(drows, w, x_shape, stride, pad), x_dtype) if need_dx else None
     return dx, _cast(dw, w.dtype), _cast(db, b_dtype)
 
 
-def _correlate(x, w, stride, pad):
-    """out (N, F, OH, OW) = the filters times the windows of x, and the windows."""
-    windows = unfold(x, w.shape[2:], stride, pad)  # (OH, HH * WW * C, OW * N)
-    out = matmul(filters_as_matrix(w), windows)  # (OH, F, OW * N)
-    OW = output_size(x.shape[3], w.shape[3], stride[1], pad[1])
-    return as_images(out, (len(x), len(w), len(windows), OW)), windows
-
-
-def _conv_dx(dout, drows, w, x_shape, stride, pad):
+def _conv_dx(drows, w, x_shape, stride, pad):
     """What reaches the images through the filters.
 
-    A pixel stood under each entry of the filter once, so that at stride 1 dx is itself a
-    convolution, of dout with the filters turned round: less to move, and faster if there are
-    channels enough to fill a product of matrices. The general way is windows of gradients, folded.
+    The general way is windows of gradients, folded. At stride 1 a row of pixels stood under each row
+    of the filter once, so that along H dx is itself a convolution, of dout with the filters upside
+    down: nothing is left to be folded but the columns, and with channels enough to fill a product of
+    matrices that is faster.
     """
     _, C, HH, WW = w.shape
-    frame = HH - 1 - pad[0], WW - 1 - pad[1]
-    if stride == (1, 1) and C >= 16 and min(frame) >= 0:
-        return _correlate(dout, turned(w), stride, frame)[0]
+    frame = HH - 1 - pad[0]
+    if stride[0] == 1 and C >= 8 and frame >= 0:
+        dcols = matmul(filters_upside_down(w), stack(drows, HH, frame))  # (H, WW * C, OW * N)
+        return fold_columns(dcols, x_shape, WW, stride[1], pad[1])
     filters = filters_as_matrix(w).T  # (HH * WW * C, F)
     dtype = np.result_type(w, drows)
     dwindows = (filters @ drow for drow in drows)  # OH of (HH * WW * C, OW * N)
-    return fold(dwindows, x_shape, w.shape[2:], stride, pad, dtype)
+    return fold(dwindows, x_shape, (HH, WW), stride, pad, dtype)
 
 
 # ---------------------------------------------------------------------------- pooling

@@ -187,7 +187,7 @@ def _value(rule, w, key, value):
     """State as an array shaped as w, settings as plain numbers: a NumPy one would widen float32."""
     if value is None:
         return np.zeros_like(w)
-    if np.ndim(value) == 0:
+    if isinstance(value, float) or np.ndim(value) == 0:
         return float(value)
     if np.shape(value) != np.shape(w):
         raise ValueError(f"{rule}: {key} has shape {np.shape(value)}, but w has {np.shape(w)}.")
