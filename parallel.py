@@ -91,19 +91,22 @@ def run(function, parts):
 
 def matmul(a, b):
     """a @ b of two matrices, or of a matrix or a stack with a stack (n, K, M) of them; a large product
-    is shared out to the workers in two halves, of the rows or of the stack.
+    is shared out to two workers, by its rows or by the stack.
     """
+    work = a.shape[-2] * b.size
     stack = b.ndim == 3  # its products are the same bits, shared out or not
-    if a.shape[-2] * b.size < LARGE or (stack and _in_a_part.get()):
+    if work < LARGE or (stack and _in_a_part.get()):
         return a @ b
     out = np.empty((*b.shape[:-2], a.shape[-2], b.shape[-1]), np.result_type(a, b))
-    half = len(out) // 2
-    halves = (slice(0, half), slice(half, None))
+    share = 5 / 8 if work < 4 * LARGE else 1 / 2  # of this thread: the other has to wake up
+    tile = 1 if stack else 8  # rows that BLAS takes at once
+    middle = int(share * len(out)) // tile * tile
+    shares = (slice(0, middle), slice(middle, None))
     if stack:
         a = np.broadcast_to(a, (len(b), *a.shape[-2:]))
-        run(lambda part: np.matmul(a[part], b[part], out=out[part]), halves)
+        run(lambda part: np.matmul(a[part], b[part], out=out[part]), shares)
     else:
-        run(lambda rows: np.matmul(a[rows], b, out=out[rows]), halves)
+        run(lambda rows: np.matmul(a[rows], b, out=out[rows]), shares)
     return out
 
 
