@@ -1,12 +1,12 @@
-"""How fast code is run: parts in Python threads, BLAS at one thread, memory kept at hand.
+"""How fast code is run: parts in threads and processes, BLAS at one thread, memory kept at hand.
 
     with workers(2):
         ...
 
 Inside, `run(function, parts)` spreads its calls over two threads. NumPy lets go of the interpreter
-while it computes, so that the threads do run at the same time. The work is cut into parts by its
-size alone, and results are put together in the order of the parts: what comes out is the same, bit
-for bit, for any number of workers.
+while it computes, so that the threads do run at the same time; where calls are too short for that,
+`helpers` gives processes. The work is cut into parts by its size alone, and results are put together
+in the order of the parts: what comes out is the same, bit for bit, for any number of workers.
 
 BLAS is held to one thread, because on products as small as these a second one costs more than it
 brings; and what NumPy frees is kept by the process for its next array, because fresh pages from the
@@ -18,8 +18,12 @@ import contextlib
 import contextvars
 import ctypes
 import os
+import threading
+import time
 
 import numpy as np
+
+from . import processes
 
 _active = None  # the session of the enclosing `workers`, if any
 _in_a_part = contextvars.ContextVar("handgrad is at work on a part", default=False)
@@ -29,10 +33,29 @@ class _Session:
     def __init__(self, count):
         self.count = count
         self.pool = concurrent.futures.ThreadPoolExecutor(count - 1, "handgrad") if count > 1 else None
+        self.process, self.thread = os.getpid(), threading.get_ident()
+        self.started = time.perf_counter()
+        self.helpers = []
+        self._may_start = count > 1 and processes.available()
+
+    def ready_helpers(self, make, wanted):
+        if self._may_start and time.perf_counter() - self.started >= PATIENCE:
+            self._may_start = False
+            with contextlib.suppress(OSError):  # no memory, or no more processes: threads will do
+                for _ in range(min(self.count - 1, wanted)):
+                    self.helpers.append(processes.Helper(make))
+        return [helper for helper in self.helpers[:wanted] if helper.ready]
 
     def close(self):
         if self.pool is not None:
             self.pool.shutdown(wait=True, cancel_futures=True)
+        for helper in self.helpers:
+            helper.close()
+
+
+def _current():
+    """The session of the enclosing `workers`; a process that was forked has only its parent's."""
+    return _active if _active is not None and _active.process == os.getpid() else None
 
 
 def default_count():
@@ -46,7 +69,7 @@ def default_count():
 def workers(count=None):
     """Run what is inside with `count` threads (None: one a processor). Inside another, no effect."""
     global _active
-    if _active is not None:
+    if _current() is not None:
         yield
         return
     count = default_count() if count is None else count
@@ -66,7 +89,7 @@ def run(function, parts):
 
     Nothing is left running when it returns or raises. Within a part it spreads nothing further.
     """
-    session = _active
+    session = _current()
     count = 1 if session is None or _in_a_part.get() else min(session.count, len(parts))
     if count <= 1:
         return [function(part) for part in parts]
@@ -87,6 +110,28 @@ def run(function, parts):
     for future in futures:
         future.result()
     return results
+
+
+PATIENCE = 1.0  # seconds: work that takes longer is worth starting processes for
+
+
+@contextlib.contextmanager
+def helpers(make, wanted):
+    """At most `wanted` helpers that stand ready (see processes.py); none where threads are to do.
+
+    They are started, with `make`, once the enclosing `workers` is a second old, and end with it. An
+    exception ends them at once.
+    """
+    session = _current()
+    if session is None or session.thread != threading.get_ident() or _in_a_part.get():
+        wanted = 0
+    crew = session.ready_helpers(make, wanted) if wanted else []
+    try:
+        yield crew
+    except BaseException:
+        for helper in crew:
+            helper.close()
+        raise
 
 
 def matmul(a, b):

@@ -57,7 +57,8 @@ class Solver:
     validate_every     steps between looks at the validation accuracy for the best parameters, besides
                        the one after each epoch (None)
     trainable          names of the parameters that are updated (None: all); the rest stays as it is
-    workers            threads that share a batch's work (None: one a processor); results are the same
+    workers            threads, or processes where parts are small, that share a batch's work (None:
+                       one a processor); results are the same
     seed               of batches, augmentation and accuracy samples; None draws one, kept in `seed`
 
     After training `model.params` is the best on the validation set (the last, if there is none).

@@ -2,16 +2,15 @@
 
 import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from .. import layers as L
 from ..errors import look_up
-from ..im2col import by_itself, joined, output_size
+from ..im2col import joined, output_size
 from ..parallel import run
-from ..randomness import generator, new_seed, sequence
+from ..randomness import generator, new_seed
+from .chain import BATCHNORMS, Chain, Layer
 
 ACTIVATIONS = {
     "identity": None,
@@ -42,17 +41,7 @@ def kaiming(rng, shape, fan_in, fan_out):
 INITIALIZERS = {"xavier": xavier, "kaiming": kaiming}
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One link of the chain: a pair of functions, the names of its parameters, its settings."""
-
-    forward: Callable
-    backward: Callable
-    names: tuple = ()
-    param: dict | None = field(default=None)  # conv_param, pool_param, bn_param, ...
-
-
-class Net:
+class Net(Chain):
     """The base of the models: a subclass adds its layers in `__init__`, and that is all of it.
 
     params  dict of arrays, read at every call: W1, b1, gamma1, beta1, W2, ...
@@ -70,11 +59,11 @@ class Net:
     """
 
     def __init__(self, input_dim, *, weight_scale, reg, loss, dtype, seed):
-        self.params, self.layers, self.bn_params = {}, [], []
+        super().__init__(layers=[], params={}, seed=new_seed() if seed is None else seed, step=0)
+        self.bn_params = []
         self.input_dim = tuple(input_dim) if np.iterable(input_dim) else (input_dim,)
         self.reg, self.dtype = reg, np.dtype(dtype).type
         self.criterion = loss if callable(loss) else look_up(type(self).__name__, LOSSES, loss, "loss")
-        self.seed, self.step = new_seed() if seed is None else seed, 0
         self._new_masks_each_call = seed is None
         self._weight_scale = weight_scale
         self._rng = generator(self.seed, "initialisation")
@@ -107,7 +96,7 @@ class Net:
         return self._predict(X, self._parts(len(X)), range(len(self.layers) - 1))
 
     def _predict(self, X, parts, stretch):
-        outs = run(lambda part: self._forward(stretch, X[part], "test", part)[0], parts)
+        outs = run(lambda part: self.forward_through(stretch, X[part], "test", part)[0], parts)
         return outs[0] if len(outs) == 1 else np.concatenate(outs)
 
     def _parts(self, N):
@@ -167,62 +156,14 @@ class Net:
     def _stretch_forward(self, stretch, xs, parts):
         if stretch and self._joint(stretch[0]):
             return self._call(stretch[0], L.batchnorm_parts_forward, xs, "train")
-        results = run(lambda p: self._forward(stretch, xs[p], "train", parts[p]), range(len(parts)))
+        results = self.forward_parts(stretch, xs, parts)
         return [list(column) for column in zip(*results, strict=True)]
 
     def _stretch_backward(self, stretch, douts, caches):
         if stretch and self._joint(stretch[0]):
             dxs, *dparams = L.batchnorm_parts_backward(douts, caches)
             return dxs, dict(zip(self.layers[stretch[0]].names, dparams, strict=True))
-        count = range(len(douts))
-        return _added(run(lambda p: self._backward(stretch, by_itself(douts[p]), caches[p]), count))
-
-    def _forward(self, stretch, x, mode, part):
-        """Some layers, one after the other, on a part of the batch."""
-        caches = []
-        for k in stretch:
-            x, cache = self._call(k, self.layers[k].forward, x, mode, part)
-            caches.append(cache if mode == "train" else None)
-        return x, caches
-
-    def _call(self, k, forward, x, mode, part=None):
-        """The layer's forward function with its arguments; its errors say which layer it was."""
-        arrays, settings = self._arguments(k, mode, part)
-        try:
-            return forward(x, *arrays, *settings)
-        except ValueError as error:
-            raise ValueError(f"{type(self).__name__}, layer {k + 1}: {error}") from error
-
-    def _backward(self, stretch, dout, caches):
-        """The chain rule, from the last of some layers to the first; below the first layer with
-        parameters of all there is nothing to be learned.
-        """
-        grads = {}
-        first = next(k for k, layer in enumerate(self.layers) if layer.names)
-        for k in reversed(stretch):
-            layer, cache = self.layers[k], caches.pop()  # popped: its memory is free from here on
-            if k < first:
-                break
-            if not layer.names:
-                dout = layer.backward(dout, cache)
-                continue
-            skip_dx = {"need_dx": False} if k == first and layer.backward in CAN_SKIP_DX else {}
-            dout, *dparams = layer.backward(dout, cache, **skip_dx)
-            grads.update(zip(layer.names, dparams, strict=True))
-        return dout, grads
-
-    def _arguments(self, k, mode, part):
-        """A layer's parameters, and its settings for one pass: the mode, and for dropout a mask of
-        its own for each step, layer and part.
-        """
-        layer = self.layers[k]
-        arrays = [self.params[name] for name in layer.names]
-        if layer.forward is L.dropout_forward:
-            seed = sequence(self.seed, "dropout", self.step, k, part.start)
-            return arrays, [{"p": layer.param["p"], "mode": mode, "seed": seed}]
-        if layer.forward in BATCHNORMS:
-            layer.param["mode"] = mode  # the running statistics stay in this very dict
-        return arrays, [] if layer.param is None else [layer.param]
+        return _added(self.backward_parts(stretch, douts, caches))
 
     def _add_penalty(self, loss, grads):
         if self.reg:
@@ -380,6 +321,4 @@ def _added(results):
     return [dx for dx, _ in results], total
 
 
-BATCHNORMS = (L.batchnorm_forward, L.spatial_batchnorm_forward)
 NEVER_FALLS = (L.relu_forward, L.leaky_relu_forward, L.sigmoid_forward, L.tanh_forward)
-CAN_SKIP_DX = (L.affine_backward, L.conv_backward)

@@ -145,17 +145,17 @@ def test_a_layers_own_message_arrives_from_a_part():
 def test_the_keyboard_stops_it_and_the_model_stays_usable():
     model, data = NETS["lenet"](), images()
     solver = Solver(model, data, batch_size=50, num_epochs=1000, verbose=False, workers=2, seed=0)
-    forward = model._forward
+    forward = model.forward_through
 
     def interrupted(stretch, x, mode, part):
         if solver.iteration >= 6 and mode == "train" and part.start == 0:
             raise KeyboardInterrupt
         return forward(stretch, x, mode, part)
 
-    model._forward = interrupted
+    model.forward_through = interrupted
     with pytest.raises(KeyboardInterrupt):
         solver.train()
-    del model._forward
+    del model.forward_through
     assert solver.iteration == 6
     assert np.all(np.isfinite(model.loss(data["X_val"])))
 

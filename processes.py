@@ -1,0 +1,212 @@
+"""Helpers: processes that do a share of the work where threads would wait for each other.
+
+Python's threads hand the interpreter's lock to and fro at every call of NumPy; where calls are as
+short as in a small convolutional net, two threads are hardly faster than one. A helper is a process
+of its own. It holds one object and calls the methods that it is told to, through a pipe; arrays lie
+in memory that both sides see.
+
+A helper runs the same code on the same numbers and is never needed: what it fails at, the caller
+does itself, and so meets the error, if there is one, where it can be raised.
+"""
+
+import mmap
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+SHELF = 1 << 30  # bytes of addresses for each side; memory is taken only by what is written
+SPIN = 2e-3  # seconds of looking for an answer before going to sleep: waking up takes long, too
+
+
+class Helper:
+    """The caller's side. `make` is a class or function without arguments, found by its name."""
+
+    def __init__(self, make):
+        import multiprocessing  # when first needed: it costs time at import
+
+        memory = _memory()
+        self._connection, theirs = multiprocessing.Pipe()
+        try:
+            self._ours, self._theirs = Shelf(memory, 0), Shelf(memory, SHELF)
+            self._process = _started(make, theirs.fileno(), memory)
+        except OSError:
+            self._connection.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(memory)
+        self._answers = False
+        self.turn = 0  # how often it has begun anew
+
+    @property
+    def ready(self):
+        """Has it started, and not ended?"""
+        if not self._answers and self._process is not None and self._connection.poll(0):
+            self._answers = self.receive() is not None
+        return self._answers
+
+    def send(self, method, *args, anew=False):
+        """Have the method called. With `anew` it needs none of the arrays that it was sent before."""
+        if self._process is None:
+            return
+        self.turn += anew
+        if anew:
+            self._ours.clear()
+        try:
+            self._connection.send((method, packed(args, self._ours)))
+        except (OSError, ValueError, TypeError, AttributeError) as error:  # ended; or not to be sent
+            self._give_up(error)
+
+    def receive(self):
+        """What the method returned, or None if it failed. Arrays last until the next one is called."""
+        if self._process is None:
+            return None
+        try:
+            return unpacked(_awaited(self._connection), self._theirs)
+        except (EOFError, OSError) as error:
+            self._give_up(error)
+            return None
+
+    def _give_up(self, error):
+        process = self._process
+        self.close()
+        warnings.warn(
+            f"handgrad: a helping process is lost (exit code {process.returncode}, {error!r}); threads "
+            "do its share of the work from here on.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    def close(self):
+        """End it at once: it holds nothing that would be missed."""
+        if self._process is not None:
+            self._connection.close()
+            self._process.kill()
+            self._process.wait()
+        self._process, self._answers = None, False
+
+
+def available():
+    """Can this system and this Python start helpers?"""
+    return os.name == "posix" and bool(sys.executable) and not getattr(sys, "frozen", False)
+
+
+def _started(make, *passed):
+    code = f"from {__name__} import serve; from {make.__module__} import {make.__name__} as make"
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", f"{code}; serve(make, *{passed})"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p or str(Path.cwd()) for p in sys.path)},
+        pass_fds=passed,
+        process_group=0,  # the keyboard interrupts the caller only
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def serve(make, connection, memory):
+    """The helper's side: answer until the caller is gone."""
+    from multiprocessing.connection import Connection
+
+    from .parallel import workers
+
+    connection, held = Connection(connection), make()
+    theirs, ours = Shelf(memory, 0), Shelf(memory, SHELF)
+    with workers(1):
+        connection.send(True)  # ready
+        while True:
+            try:
+                method, args = _awaited(connection)
+                ours.clear()
+                connection.send(_answer(held, method, args, theirs, ours))
+            except (EOFError, OSError):
+                return
+
+
+def _answer(held, method, args, theirs, ours):
+    try:
+        return packed(getattr(held, method)(*unpacked(args, theirs)), ours)
+    except Exception:  # the caller will do the same work and meet the same error
+        return None
+
+
+def _awaited(connection):
+    until = time.perf_counter() + SPIN
+    while not connection.poll(0) and time.perf_counter() < until:
+        pass
+    return connection.recv()
+
+
+# ---------------------------------------------------------------------------- arrays in shared memory
+
+
+class Ticket(NamedTuple):
+    """Where an array lies on a shelf, and how."""
+
+    at: int
+    shape: tuple
+    dtype: str
+    strides: tuple
+
+
+class Shelf:
+    """A stretch of shared memory on which arrays are laid one after the other."""
+
+    def __init__(self, memory, start):
+        self._memory, self._start = mmap.mmap(memory, 2 * SHELF), start
+        self.clear()
+
+    def clear(self):
+        self._free = self._start
+
+    def put(self, a):
+        """A copy of `a`, in its order in memory; the ticket for it. ValueError if it is too large."""
+        if self._free + a.nbytes > self._start + SHELF:
+            raise ValueError(f"an array of {a.nbytes} bytes does not fit into what is left.")
+        ticket = Ticket(self._free, a.shape, a.dtype.str, np.empty_like(a).strides)
+        self._free += -(-a.nbytes // 64) * 64
+        self.get(ticket)[...] = a
+        return ticket
+
+    def get(self, ticket):
+        return np.ndarray(ticket.shape, ticket.dtype, self._memory, ticket.at, ticket.strides)
+
+
+def packed(value, shelf):
+    """The value with tickets in the place of the arrays in its tuples, lists and dicts."""
+    if isinstance(value, np.ndarray):
+        return shelf.put(value)
+    if isinstance(value, dict):
+        return {key: packed(v, shelf) for key, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [packed(v, shelf) for v in value]
+    return value
+
+
+def unpacked(value, shelf):
+    """The inverse; tuples come back as lists."""
+    if isinstance(value, Ticket):
+        return shelf.get(value)
+    if isinstance(value, dict):
+        return {key: unpacked(v, shelf) for key, v in value.items()}
+    if isinstance(value, list):
+        return [unpacked(v, shelf) for v in value]
+    return value
+
+
+def _memory():
+    """A file that lies in memory where the system has such; gone when both sides have closed it."""
+    if hasattr(os, "memfd_create"):
+        file = os.memfd_create("handgrad")
+    else:
+        with tempfile.TemporaryFile() as kept:
+            file = os.dup(kept.fileno())
+    os.ftruncate(file, 2 * SHELF)
+    return file

@@ -1,0 +1,368 @@
+"""Helpers change nothing but the time either, and are gone when the work is, however it ended."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from handgrad import Solver, layers, parallel, processes
+from handgrad.models import ConvNet, LeNet5, Net
+from handgrad.parallel import workers
+
+pytestmark = pytest.mark.skipif(not processes.available(), reason="this system starts no helpers")
+
+
+class DropoutNet(Net):
+    """Dropout among the layers of images, which no ready-made model has."""
+
+    def __init__(self, loss="softmax"):
+        super().__init__((1, 12, 12), weight_scale="xavier", reg=0.1, loss=loss, dtype="f", seed=0)
+        self._add_conv(3, 3, 1)
+        self._add_activation("leaky_relu")
+        self._add_dropout(0.3)
+        self._add_conv(9, 3, 0)
+        self._add_pool("avg", 2)
+        self._add_affine(3)
+
+
+NETS = {
+    "lenet": lambda: LeNet5((1, 12, 12), 3, seed=0),
+    "dropout": DropoutNet,
+    "convnet": lambda: ConvNet((4, "pool"), (8,), (1, 12, 12), 3, dropout=0.3, seed=0),
+}
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """Helpers are started with the first batch, and none outlives the test."""
+    monkeypatch.setattr(parallel, "PATIENCE", 0.0)
+    started, start = [], processes._started
+
+    def watched(*args):
+        started.append(start(*args))
+        return started[-1]
+
+    monkeypatch.setattr(processes, "_started", watched)
+    yield started
+    assert all(process.returncode is not None for process in started)
+
+
+def images(N=150):
+    rng = np.random.default_rng(5)
+    y = np.arange(N) % 3
+    X = rng.standard_normal((N, 1, 12, 12)).astype(np.float32)
+    X[np.arange(N), 0, y] += 2
+    return {"X_train": X, "y_train": y}
+
+
+def solver(model, count, **settings):
+    settings = dict(update_rule="adam", batch_size=70, num_epochs=3, verbose=False, seed=0) | settings
+    return Solver(model, images(), workers=count, **settings)
+
+
+def helpers(patience=30):
+    """The helpers of the running session, once they stand ready."""
+    end = time.monotonic() + patience
+    while not all(helper.ready for helper in parallel._active.helpers):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return parallel._active.helpers
+
+
+def trained(model, count, each_epoch=lambda model: None, **settings):
+    """The solver, and how often its helpers began a batch."""
+    run, turns = solver(model, count, **settings), 0
+    for _ in run.epochs():
+        turns = sum(helper.turn for helper in helpers())
+        each_epoch(model)
+    return run, turns
+
+
+def assert_same(one, other):
+    assert other.loss_history == one.loss_history
+    for name, p in one.model.params.items():
+        np.testing.assert_array_equal(other.model.params[name], p)
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize(("count", "batch_size"), [(2, 70), (2, 150), (3, 150), (4, 70)])
+def test_the_same_bits_with_helpers(net, count, batch_size):
+    alone, none = trained(NETS[net](), 1, batch_size=batch_size)
+    helped, turns = trained(NETS[net](), count, batch_size=batch_size)
+    assert none == 0
+    assert turns > 0
+    assert_same(alone, helped)
+
+
+def test_changes_on_the_way_reach_them():
+    def less_dropout(model):
+        model.layers[2].param["p"] /= 2
+        model.params["W1"] = model.params["W1"] * np.float32(0.9)
+
+    alone, _ = trained(DropoutNet(), 1, less_dropout)
+    helped, turns = trained(DropoutNet(), 2, less_dropout)
+    assert turns > 0
+    assert_same(alone, helped)
+
+
+def test_another_net_may_be_asked_between_the_passes():
+    """What the helper held for the first one is gone by then, and is made again."""
+    data = images()
+
+    def breaks_off(scores, y):
+        raise InterruptedError
+
+    def loss(scores, y):
+        with contextlib.suppress(InterruptedError):
+            other.loss(-data["X_train"][: len(y)], y)
+        return layers.softmax_loss(scores, y)
+
+    other = DropoutNet(breaks_off)
+    alone, _ = trained(DropoutNet(loss), 1)
+    helped, turns = trained(DropoutNet(loss), 2)
+    assert turns > 0
+    assert_same(alone, helped)
+
+
+@pytest.mark.parametrize("when", ["between batches", "between the passes"])
+def test_a_helper_that_is_killed_is_done_without(when):
+    killed = []
+
+    def kill():
+        if not killed:
+            killed.extend(helpers())
+            os.kill(killed[0]._process.pid, signal.SIGKILL)
+
+    def loss(scores, y):
+        if when == "between the passes" and parallel._active.helpers[0].turn > 2:
+            kill()
+        return layers.softmax_loss(scores, y)
+
+    def train(run):
+        for _ in run.epochs():
+            kill() if when == "between batches" else killed or helpers()
+
+    alone, _ = trained(DropoutNet(), 1)
+    helped = solver(DropoutNet(loss), 2)
+    with pytest.warns(RuntimeWarning, match=r"a helping process is lost \(exit code -9"):
+        train(helped)
+    assert killed
+    assert_same(alone, helped)
+
+
+def test_a_layers_own_message_arrives():
+    def spoil(model):
+        model.params["W2"] = np.zeros((16, 5, 5, 5), np.float32)
+
+    with pytest.raises(ValueError, match=r"LeNet5, layer 4: conv_forward: x .* has C = 6"):
+        trained(NETS["lenet"](), 2, spoil)
+
+
+def test_an_error_in_a_helpers_part_is_raised_in_the_caller():
+    model, X, y = NETS["lenet"](), images()["X_train"][:64], images()["y_train"][:64]
+    with workers(2):
+        model.loss(X, y)
+        helpers()
+        first, _ = model.loss(X, y)
+        X[40:] = 3e38  # only a helper meets these
+        with np.errstate(over="raise", invalid="ignore"), pytest.raises(FloatingPointError):
+            model.loss(X, y)
+        again, _ = model.loss(images()["X_train"][:64], y)
+    assert again == first
+
+
+def test_the_keyboard_ends_them_and_training_goes_on_afterwards():
+    interrupted = []
+
+    def loss(scores, y):
+        if helpers()[0].turn == 3 and not interrupted:
+            interrupted.append(True)
+            raise KeyboardInterrupt
+        return layers.softmax_loss(scores, y)
+
+    run = solver(DropoutNet(loss), 2)
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    assert interrupted
+    run.train()
+    assert run.epoch == 3
+    assert np.all(np.isfinite(run.loss_history))
+
+
+def test_in_the_middle_of_their_work_too():
+    """They are ended: an answer that nobody waited for would be taken for the next one."""
+    model, data = NETS["lenet"](), images()
+    X, y = data["X_train"], data["y_train"]
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with workers(2):
+        expected, _ = model.loss(X[:50], y[:50])
+        (helper,) = helpers()
+        model.forward_through = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            model.loss(X, y)
+        del model.forward_through
+        assert not helper.ready
+        assert model.loss(X[:50], y[:50])[0] == expected
+
+
+def test_the_keyboard_reaches_the_caller_only():
+    with workers(2):
+        NETS["lenet"]().loss(images()["X_train"], images()["y_train"])
+        (helper,) = helpers()
+        assert os.getpgid(helper._process.pid) != os.getpgrp()
+
+
+def test_they_do_not_outlive_a_caller_that_is_killed(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "from test_processes import *\n"
+        "parallel.PATIENCE = 0.0\n"
+        "for _ in solver(NETS['lenet'](), 2).epochs():\n"
+        "    print(helpers()[0]._process.pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    pid, end = int(done.stdout), time.monotonic() + 30
+    while running(pid):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def running(pid):
+    """Is there such a process, other than as an entry that nobody has read?"""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    entry = Path(f"/proc/{pid}/stat")
+    return not (entry.exists() and entry.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+
+
+def own_forward(x):
+    return x * 1, None
+
+
+def own_backward(dout, cache):
+    return dout * 1
+
+
+def with_own_layer():
+    model = NETS["lenet"]()
+    own = type(model.layers[0])(own_forward, own_backward)
+    model.layers.insert(1, own)
+    return model
+
+
+@pytest.mark.parametrize("case", ["own layers", "large parts", "batch norm", "one worker", "no system"])
+def test_where_threads_do_without_helpers(case, monkeypatch, at_once):
+    from handgrad.models import chain
+
+    model = {
+        "own layers": with_own_layer,
+        "batch norm": lambda: ConvNet((4,), (), (1, 12, 12), 3, normalization="batchnorm", seed=0),
+    }.get(case, NETS["lenet"])()
+    if case == "large parts":
+        monkeypatch.setattr(chain, "SMALL", 100)
+    if case == "no system":
+        monkeypatch.setattr(processes, "available", lambda: False)
+    trained(model, 1 if case == "one worker" else 2)
+    assert at_once == []
+
+
+def test_short_work_starts_none(monkeypatch, at_once):
+    monkeypatch.setattr(parallel, "PATIENCE", 1e6)
+    trained(NETS["lenet"](), 2)
+    assert at_once == []
+
+
+def test_where_none_can_be_started_threads_do_the_work(monkeypatch):
+    def refused(*args):
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(processes, "_started", refused)
+    run, turns = trained(NETS["lenet"](), 2)
+    assert (run.epoch, turns) == (3, 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_process_does_not_use_its_parents_session():
+    with workers(2):
+        NETS["lenet"]().loss(images()["X_train"], images()["y_train"])
+        fork = multiprocessing.get_context("fork").Process(target=check_no_session)
+        fork.start()
+        fork.join(60)
+    assert fork.exitcode == 0
+
+
+def check_no_session():
+    assert parallel._current() is None
+    run, _ = trained(NETS["lenet"](), 2)
+    assert run.epoch == 3
+
+
+# ---------------------------------------------------------------------------- what passes through
+
+
+ARRAYS = {
+    "rows": np.arange(12.0).reshape(3, 4),
+    "columns": np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+    "images, batch innermost": np.arange(120, dtype="f").reshape(5, 2, 3, 4).transpose(3, 1, 0, 2),
+    "a slice": np.arange(120, dtype="f").reshape(5, 2, 3, 4).transpose(3, 1, 0, 2)[1:3],
+    "backwards": np.arange(12)[::-1],
+    "one number": np.array(3.5),
+    "nothing": np.empty((0, 3, 2), np.float32),
+    "complex": np.array([1 + 2j, 3j]),
+    "truth": np.array([True, False]),
+    "longdouble": np.array([1, 3], np.longdouble) / 3,
+}
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    with open(tmp_path / "memory", "w+b") as file:
+        file.truncate(2 * processes.SHELF)
+        yield processes.Shelf(file.fileno(), 0)
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_come_back_as_they_were(name, shelf):
+    a = ARRAYS[name]
+    (b, others), c = processes.unpacked(processes.packed([(a, {"k": a}), 7], shelf), shelf)
+    assert c == 7
+    for back in (b, others["k"]):
+        assert (back.dtype, back.shape) == (a.dtype, a.shape)
+        np.testing.assert_array_equal(back, a)
+        assert not a.size or back.strides == np.empty_like(a).strides
+        assert not np.shares_memory(back, a)
+
+
+def test_arrays_lie_apart(shelf):
+    a, b = (shelf.get(shelf.put(np.full(5, k))) for k in (1, 2))
+    assert a.tolist() == [1] * 5
+    assert b.tolist() == [2] * 5
+
+
+def test_a_full_shelf_refuses(shelf, monkeypatch):
+    monkeypatch.setattr(processes, "SHELF", 1000)
+    shelf.put(np.zeros(100))
+    with pytest.raises(ValueError, match="does not fit"):
+        shelf.put(np.zeros(100))
+    shelf.clear()
+    shelf.put(np.zeros(100))
