@@ -22,7 +22,7 @@ import numpy as np
 from threadpoolctl import threadpool_info
 
 from . import extras
-from .workloads import WORKLOADS, flops
+from .workloads import REAL, WORKLOADS, flops
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 HEAD = "| workload | threads | peer | ratio | spread | goal | ours | unit | limit | MB ours | MB peer |"
@@ -148,7 +148,8 @@ def write_page(table, text, rounds):
     before, rest = page.split(begin)
     after = rest.split(end)[1]
     command = f"`python -m {__package__} --write --rounds {rounds}`"
-    measured = f"Written by {command} on: {machine()}\n\n{table}\n\n{text}"
+    data = "MNIST and CIFAR-10" if REAL else "noise in the shape of MNIST and CIFAR-10"
+    measured = f"Written by {command} with {data}, on: {machine()}\n\n{table}\n\n{text}"
     PAGE.write_text(f"{before}{begin}\n{measured}\n{end}{after}")
 
 
