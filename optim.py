@@ -127,7 +127,7 @@ def _adam(w, dw, config, rate, beta1, beta2, epsilon, m, v, t, weight_decay):
 
 
 BLOCK = 2**15  # entries: what a step reads and makes of one stays in the cache
-FEW = 32  # blocks: for fewer it does not pay to wake another thread
+FEW = 24  # blocks: for fewer it does not pay to wake another thread
 
 
 def _by_blocks(step, w, dw, *state):

@@ -93,18 +93,18 @@ def run(function, parts):
     count = 1 if session is None or _in_a_part.get() else min(session.count, len(parts))
     if count <= 1:
         return [function(part) for part in parts]
-    results = [None] * len(parts)
+    results, waiting = [None] * len(parts), iter(range(len(parts)))
 
-    def work(k):
+    def work():
         _in_a_part.set(True)
-        for at in range(k, len(parts), count):
+        for at in waiting:  # whoever is free takes the next: a thread may take long to wake up
             results[at] = function(parts[at])
 
     # Copies of this context: np.errstate is to hold in every thread, the mark in none for longer.
     here, *others = (contextvars.copy_context() for _ in range(count))
-    futures = [session.pool.submit(context.run, work, k) for k, context in enumerate(others, 1)]
+    futures = [session.pool.submit(context.run, work) for context in others]
     try:
-        here.run(work, 0)
+        here.run(work)
     finally:
         concurrent.futures.wait(futures)
     for future in futures:
