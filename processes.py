@@ -9,6 +9,7 @@ A helper runs the same code on the same numbers and is never needed: what it fai
 does itself, and so meets the error, if there is one, where it can be raised.
 """
 
+import contextlib
 import mmap
 import os
 import subprocess
@@ -26,7 +27,7 @@ SPIN = 2e-3  # seconds of looking for an answer before going to sleep: waking up
 
 
 class Helper:
-    """The caller's side. `make` is a class or function without arguments, found by its name."""
+    """The caller's side. `make`, found by its name, makes a context manager for what a helper holds."""
 
     def __init__(self, make):
         import multiprocessing  # when first needed: it costs time at import
@@ -115,19 +116,13 @@ def serve(make, connection, memory):
     """The helper's side: answer until the caller is gone."""
     from multiprocessing.connection import Connection
 
-    from .parallel import workers
-
-    connection, held = Connection(connection), make()
-    theirs, ours = Shelf(memory, 0), Shelf(memory, SHELF)
-    with workers(1):
+    connection, theirs, ours = Connection(connection), Shelf(memory, 0), Shelf(memory, SHELF)
+    with make() as held, contextlib.suppress(EOFError, OSError):
         connection.send(True)  # ready
         while True:
-            try:
-                method, args = _awaited(connection)
-                ours.clear()
-                connection.send(_answer(held, method, args, theirs, ours))
-            except (EOFError, OSError):
-                return
+            method, args = _awaited(connection)
+            ours.clear()
+            connection.send(_answer(held, method, args, theirs, ours))
 
 
 def _answer(held, method, args, theirs, ours):

@@ -1,5 +1,6 @@
 """Layers one after the other, there and back: the chain rule over a list of pairs of functions."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -8,7 +9,7 @@ import numpy as np
 
 from .. import layers as L
 from ..im2col import by_itself
-from ..parallel import helpers, run
+from ..parallel import helpers, run, workers
 from ..processes import Helper
 from ..randomness import sequence
 
@@ -89,7 +90,7 @@ class Chain:
         def forward(p):
             return self.forward_through(stretch, xs[p], "train", parts[p])
 
-        with helpers(Remote, len(parts) - 1 if self._can_travel(stretch, xs) else 0) as crew:
+        with helpers(remote, len(parts) - 1 if self._can_travel(stretch, xs) else 0) as crew:
             if not crew:
                 return run(forward, count)
             share = len(crew) + 1  # every share-th part stays here
@@ -119,7 +120,7 @@ class Chain:
                 away.setdefault(caches[p].helper, []).append(p)
         if not away:
             return run(backward, count)
-        with helpers(Remote, len(away)):
+        with helpers(remote, len(away)):
             for helper, there in away.items():
                 helper.send("backward", np.geterr(), [douts[p] for p in there])
             elsewhere = set().union(*away.values())
@@ -177,6 +178,12 @@ class Remote:
                 self.chain.backward_through(self.stretch, dout, caches)[1]
                 for dout, caches in zip(douts, self.caches, strict=True)
             ]
+
+
+@contextlib.contextmanager
+def remote():
+    with workers(1):
+        yield Remote()
 
 
 SMALL = 2**18  # bytes of a part: NumPy's calls are short then, and threads in each other's way
