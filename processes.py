@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-SHELF = 1 << 30  # bytes of addresses for each side; memory is taken only by what is written
+SHELF = 1 << 28  # bytes of addresses for each side; memory is taken only by what is written
 SPIN = 2e-3  # seconds of looking for an answer before going to sleep: waking up takes long, too
 
 
