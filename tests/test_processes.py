@@ -100,6 +100,14 @@ def test_the_same_bits_with_helpers(net, count, batch_size):
     assert_same(alone, helped)
 
 
+def test_where_the_system_has_no_files_in_memory(monkeypatch):
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    alone, _ = trained(NETS["lenet"](), 1)
+    helped, turns = trained(NETS["lenet"](), 2)
+    assert turns > 0
+    assert_same(alone, helped)
+
+
 def test_changes_on_the_way_reach_them():
     def less_dropout(model):
         model.layers[2].param["p"] /= 2
