@@ -97,8 +97,13 @@ def run(function, parts):
 
     def work():
         _in_a_part.set(True)
-        for at in waiting:  # whoever is free takes the next: a thread may take long to wake up
-            results[at] = function(parts[at])
+        try:
+            for at in waiting:  # whoever is free takes the next: a thread may take long to wake up
+                results[at] = function(parts[at])
+        except BaseException:
+            for _ in waiting:  # nobody needs the rest
+                pass
+            raise
 
     # Copies of this context: np.errstate is to hold in every thread, the mark in none for longer.
     here, *others = (contextvars.copy_context() for _ in range(count))
