@@ -17,6 +17,7 @@ import concurrent.futures
 import contextlib
 import contextvars
 import ctypes
+import math
 import os
 import threading
 import time
@@ -149,8 +150,8 @@ def matmul(a, b):
         return a @ b
     out = np.empty((*b.shape[:-2], a.shape[-2], b.shape[-1]), np.result_type(a, b))
     share = 5 / 8 if work < 4 * LARGE else 1 / 2  # of this thread: the other has to wake up
-    tile = 1 if stack else 8  # rows that BLAS takes at once
-    middle = int(share * len(out)) // tile * tile
+    tile = 1 if stack or len(out) < 32 else 8  # rows that BLAS takes at once
+    middle = math.ceil(share * len(out) / tile) * tile
     shares = (slice(0, middle), slice(middle, None))
     if stack:
         a = np.broadcast_to(a, (len(b), *a.shape[-2:]))

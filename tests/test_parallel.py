@@ -83,7 +83,14 @@ def test_parts_add_up_to_the_whole(net):
 
 
 @pytest.mark.parametrize(
-    ("a", "b"), [((7, 5), (5, 3)), ((7, 5), (9, 5, 3)), ((9, 7, 5), (9, 5, 3)), ((7, 5), (1, 5, 3))]
+    ("a", "b"),
+    [
+        ((7, 5), (5, 3)),
+        ((41, 5), (5, 3)),
+        ((7, 5), (9, 5, 3)),
+        ((9, 7, 5), (9, 5, 3)),
+        ((7, 5), (1, 5, 3)),
+    ],
 )
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_products_of_matrices_and_of_stacks_are_shared_out(a, b, count, monkeypatch):
@@ -98,6 +105,9 @@ def test_products_of_matrices_and_of_stacks_are_shared_out(a, b, count, monkeypa
     assert out.dtype == np.float32
     np.testing.assert_array_equal(out, np.einsum("...ij,...jk->...ik", a, b))
     assert [len(parts) for parts in shares] == [2]
+    first, second = (len(out[part]) for part in shares[0])
+    assert first >= second
+    assert second > 0 or len(out) == 1
 
 
 def test_run_keeps_the_order_and_uses_the_threads():
@@ -132,6 +142,24 @@ def test_the_first_error_is_raised_in_the_caller_when_all_have_ended(where):
             run(task, [0, 1])
         assert running == []
         assert run(lambda k: k, [1, 2, 3]) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("here", [True, False])
+def test_after_an_error_no_part_is_begun_any_more(error, here):
+    begun, both_at_work = [], threading.Barrier(2, timeout=10)
+
+    def task(k):
+        begun.append(k)
+        if k < 2:
+            both_at_work.wait()
+        if k < 2 and (threading.current_thread() is threading.main_thread()) == here:
+            raise error
+        time.sleep(0.02)
+
+    with workers(2), pytest.raises(error):
+        run(task, range(100))
+    assert len(begun) < 10
 
 
 def test_a_layers_own_message_arrives_from_a_part():
@@ -246,6 +274,18 @@ def test_a_convolution_gathers_along_the_filters_row_only(counted):
     assert counted["gathered"] == 4 * (20 + 4) * 5 * 3 * 20 * 8
     conv_backward(out, cache)
     assert counted["unfold"] == 1
+
+
+@pytest.mark.parametrize("N", [16, 32, 64])
+def test_rows_of_windows_keep_their_distance_in_memory(N):
+    """Rows that begin at the same place of every 4096 bytes crowd each other out of the cache."""
+    from handgrad.im2col import stack, unfold
+
+    windows = unfold(np.zeros((N, 2, 5, 34), np.float32), (3, 3), (1, 1), (0, 0))
+    gradients = stack(np.zeros((3, 2, 32 * N), np.float32), 3, 2)
+    for rows in (windows, gradients):
+        assert rows.shape[2] * 4 % 2048 == 0
+        assert rows.strides[1] % 1024 not in (0, 512)
 
 
 def test_arrays_keep_the_batch_innermost_on_their_way():
