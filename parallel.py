@@ -45,7 +45,7 @@ class _Session:
             with contextlib.suppress(OSError):  # no memory, or no more processes: threads will do
                 for _ in range(min(self.count - 1, wanted)):
                     self.helpers.append(processes.Helper(make))
-        return [helper for helper in self.helpers[:wanted] if helper.ready]
+        return [helper for helper in self.helpers if helper.ready][:wanted]
 
     def close(self):
         if self.pool is not None:
@@ -121,23 +121,15 @@ def run(function, parts):
 PATIENCE = 1.0  # seconds: work that takes longer is worth starting processes for
 
 
-@contextlib.contextmanager
 def helpers(make, wanted):
     """At most `wanted` helpers that stand ready (see processes.py); none where threads are to do.
 
-    They are started, with `make`, once the enclosing `workers` is a second old, and end with it. An
-    exception ends them at once.
+    They are started, with `make`, once the enclosing `workers` is a second old, and end with it.
     """
     session = _current()
-    if session is None or session.thread != threading.get_ident() or _in_a_part.get():
-        wanted = 0
-    crew = session.ready_helpers(make, wanted) if wanted else []
-    try:
-        yield crew
-    except BaseException:
-        for helper in crew:
-            helper.close()
-        raise
+    if not wanted or session is None or session.thread != threading.get_ident() or _in_a_part.get():
+        return []
+    return session.ready_helpers(make, wanted)
 
 
 def matmul(a, b):

@@ -62,7 +62,7 @@ class Helper:
             self._ours.clear()
         try:
             self._connection.send((method, packed(args, self._ours)))
-        except (OSError, ValueError, TypeError, AttributeError) as error:  # ended; or not to be sent
+        except Exception as error:  # it has ended, or this cannot be sent
             self._give_up(error)
 
     def receive(self):
@@ -92,6 +92,17 @@ class Helper:
             self._process.kill()
             self._process.wait()
         self._process, self._answers = None, False
+
+
+@contextlib.contextmanager
+def at_work(helpers):
+    """An exception ends the helpers at once: answers that nobody waits for would come later."""
+    try:
+        yield
+    except BaseException:
+        for helper in helpers:
+            helper.close()
+        raise
 
 
 def available():

@@ -10,7 +10,7 @@ import numpy as np
 from .. import layers as L
 from ..im2col import by_itself
 from ..parallel import helpers, run, workers
-from ..processes import Helper
+from ..processes import Helper, at_work
 from ..randomness import sequence
 
 
@@ -90,17 +90,17 @@ class Chain:
         def forward(p):
             return self.forward_through(stretch, xs[p], "train", parts[p])
 
-        with helpers(remote, len(parts) - 1 if self._can_travel(stretch, xs) else 0) as crew:
-            if not crew:
-                return run(forward, count)
-            share = len(crew) + 1  # every share-th part stays here
+        crew = helpers(remote, len(parts) - 1 if self._can_travel(stretch, xs) else 0)
+        if not crew:
+            return run(forward, count)
+        share = len(crew) + 1  # every share-th part stays here
+        with at_work(crew):
             for k, helper in enumerate(crew, 1):
                 there = xs[k::share], parts[k::share]
                 helper.send("forward", *self._luggage(stretch), *there, anew=True)
             results = [None if p % share else forward(p) for p in count]
             for k, helper in enumerate(crew, 1):
-                there = count[k::share]
-                for p, out in zip(there, helper.receive() or [None] * len(there), strict=True):
+                for p, out in _answers(helper, count[k::share]):
                     away = Away(helper, helper.turn, xs[p], parts[p])
                     results[p] = forward(p) if out is None else (out, away)
         return results
@@ -114,19 +114,16 @@ class Chain:
                 held = self.forward_through(stretch, held.x, "train", held.part)[1]
             return self.backward_through(stretch, by_itself(douts[p]), held)
 
-        count, away = range(len(douts)), {}
-        for p in count:
-            if isinstance(caches[p], Away) and caches[p].turn == caches[p].helper.turn:
-                away.setdefault(caches[p].helper, []).append(p)
+        count, away = range(len(douts)), _still_away(caches)
         if not away:
             return run(backward, count)
-        with helpers(remote, len(away)):
+        elsewhere = set().union(*away.values())
+        with at_work(away):
             for helper, there in away.items():
                 helper.send("backward", np.geterr(), [douts[p] for p in there])
-            elsewhere = set().union(*away.values())
             results = [None if p in elsewhere else backward(p) for p in count]
             for helper, there in away.items():
-                for p, grads in zip(there, helper.receive() or [None] * len(there), strict=True):
+                for p, grads in _answers(helper, there):
                     results[p] = backward(p) if grads is None else (None, grads)
         return results
 
@@ -159,6 +156,20 @@ class Away(NamedTuple):
     part: slice
 
 
+def _still_away(caches):
+    """{helper: [p, ...]}: the parts whose caches it still holds."""
+    away = {}
+    for p, held in enumerate(caches):
+        if isinstance(held, Away) and held.turn == held.helper.turn:
+            away.setdefault(held.helper, []).append(p)
+    return away
+
+
+def _answers(helper, there):
+    """(p, what it gives for the part p) for each; None where it failed."""
+    return zip(there, helper.receive() or [None] * len(there), strict=True)
+
+
 class Remote:
     """What a helper does: it takes its parts through a stretch, and back."""
 
@@ -182,6 +193,7 @@ class Remote:
 
 @contextlib.contextmanager
 def remote():
+    """A `Remote` to be held by a helper: a processor is all that it has."""
     with workers(1):
         yield Remote()
 

@@ -222,6 +222,31 @@ def test_in_the_middle_of_their_work_too():
         assert model.loss(X[:50], y[:50])[0] == expected
 
 
+def test_whoever_is_at_work_is_ended_even_if_another_failed_before(monkeypatch):
+    model, data = NETS["lenet"](), images()
+    X, y = data["X_train"], data["y_train"]
+
+    backward = model.backward_through
+
+    def interrupted(stretch, dout, caches):
+        if stretch[0] == 0:
+            raise KeyboardInterrupt
+        return backward(stretch, dout, caches)
+
+    with workers(3):
+        model.loss(X, y)
+        first, second = helpers()
+        expected, _ = model.loss(X[:50], y[:50])
+        receive = first.receive
+        monkeypatch.setattr(first, "receive", lambda: receive() and None)
+        model.backward_through = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            model.loss(X, y)
+        del model.backward_through
+        assert not second.ready
+        assert model.loss(X[:50], y[:50])[0] == expected
+
+
 def test_the_keyboard_reaches_the_caller_only():
     with workers(2):
         NETS["lenet"]().loss(images()["X_train"], images()["y_train"])
