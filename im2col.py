@@ -29,7 +29,7 @@ def output_size(size, window, stride, pad):
 
 def as_rows(x):
     """Images (N, C, H, W) as an array (H, C, W, N), C-contiguous; copies only if it must."""
-    return np.ascontiguousarray(x.transpose(2, 1, 3, 0))
+    return np.ascontiguousarray(_apart(x).transpose(2, 1, 3, 0))
 
 
 def as_images(rows, shape):
@@ -75,8 +75,17 @@ def pad_images(x, pad, value=0):
         return x
     N, C, H, W = x.shape
     framed = np.full((H + 2 * pad[0], C, W + 2 * pad[1], N), value, x.dtype).transpose(3, 1, 0, 2)
-    framed[:, :, pad[0] : pad[0] + H, pad[1] : pad[1] + W] = x
+    framed[:, :, pad[0] : pad[0] + H, pad[1] : pad[1] + W] = _apart(x)
     return framed
+
+
+def _apart(x):
+    """Images x to be read across, with gaps between those of a round length (see `_laid_apart`)."""
+    if len(x) < 2 or x.strides[0] % 256:
+        return x
+    apart = _laid_apart((len(x), math.prod(x.shape[1:])), x.dtype).reshape(x.shape)
+    apart[...] = x
+    return apart
 
 
 def filters_as_matrix(w):

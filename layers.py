@@ -78,7 +78,10 @@ def affine_backward(dout, cache, need_dx=True):
 
 def relu_forward(x):
     """Rectifier: out = max(x, 0), for x of any shape."""
-    out = np.where(x.real <= 0, x.dtype.type(0), x) if np.iscomplexobj(x) else np.maximum(x, 0)
+    if np.iscomplexobj(x):
+        out = np.where(x.real <= 0, x.dtype.type(0), x)
+    else:
+        out = np.clip(x, 0, np.inf)  # takes a third of the time of np.maximum with one number
     return out, out
 
 
@@ -417,7 +420,8 @@ def _conv_dx(drows, w, x_shape, stride, pad):
 # ---------------------------------------------------------------------------- pooling
 
 
-# A window is reduced along its rows first, and what is left along its column.
+# A window is reduced along its columns first, and what is left along its row: in memory whole rows of
+# images are neighbours, so that the first and larger half of the work runs over long stretches.
 
 
 def max_pool_forward(x, pool_param):
@@ -429,17 +433,19 @@ def max_pool_forward(x, pool_param):
     """
     window, stride, pad = _pool_settings("max_pool_forward", x, pool_param)
     framed = pad_images(x, pad, -np.inf)
-    rows = _max_along(framed, 3, window[1], stride[1])  # (N, C, H, OW)
-    out = _max_along(rows, 2, window[0], stride[0])  # (N, C, OH, OW)
-    return out, (framed, rows, out, x.shape, window, stride, pad)
+    columns = _max_along(framed, 2, window[0], stride[0])  # (N, C, OH, W)
+    out = _max_along(columns, 3, window[1], stride[1])  # (N, C, OH, OW)
+    return out, (framed, columns, out, x.shape, window, stride, pad)
 
 
 def max_pool_backward(dout, cache):
-    """dx: each dout goes to the largest entry of its window; of equal ones, to the first."""
-    framed, rows, out, x_shape, window, stride, pad = cache
+    """dx: each dout goes to the largest entry of its window; of equal ones, to the leftmost, and of
+    those to the uppermost.
+    """
+    framed, columns, out, x_shape, window, stride, pad = cache
     _check_dout("max_pool_backward", dout, out.shape)
-    drows = _max_along_backward(dout, rows, out, 2, window[0], stride[0])
-    dframed = _max_along_backward(drows, framed, rows, 3, window[1], stride[1])
+    dcolumns = _max_along_backward(dout, columns, out, 3, window[1], stride[1])
+    dframed = _max_along_backward(dcolumns, framed, columns, 2, window[0], stride[0])
     return _cast(_unpad(dframed, x_shape, pad), framed.dtype)
 
 
@@ -482,17 +488,17 @@ def avg_pool_forward(x, pool_param):
     """
     window, stride, pad = _pool_settings("avg_pool_forward", x, pool_param)
     framed = pad_images(x, pad)
-    rows = sum(window_entries(framed, 3, window[1], stride[1]))  # (N, C, H, OW)
-    out = sum(window_entries(rows, 2, window[0], stride[0])) / math.prod(window)  # (N, C, OH, OW)
-    return out, (framed.shape, rows.shape, out.shape, x.shape, x.dtype, window, stride, pad)
+    columns = sum(window_entries(framed, 2, window[0], stride[0]))  # (N, C, OH, W)
+    out = sum(window_entries(columns, 3, window[1], stride[1])) / math.prod(window)  # (N, C, OH, OW)
+    return out, (framed.shape, columns.shape, out.shape, x.shape, x.dtype, window, stride, pad)
 
 
 def avg_pool_backward(dout, cache):
     """dx: each dout is shared out equally in its window."""
-    framed_shape, rows_shape, out_shape, x_shape, x_dtype, window, stride, pad = cache
+    framed_shape, columns_shape, out_shape, x_shape, x_dtype, window, stride, pad = cache
     _check_dout("avg_pool_backward", dout, out_shape)
-    drows = _sum_along_backward(dout / math.prod(window), rows_shape, 2, window[0], stride[0])
-    dframed = _sum_along_backward(drows, framed_shape, 3, window[1], stride[1])
+    dcolumns = _sum_along_backward(dout / math.prod(window), columns_shape, 3, window[1], stride[1])
+    dframed = _sum_along_backward(dcolumns, framed_shape, 2, window[0], stride[0])
     return _cast(_unpad(dframed, x_shape, pad), x_dtype)
 
 
@@ -558,8 +564,10 @@ def max_pool_backward_naive(dout, cache):
     for n, c, i, j in np.ndindex(dout.shape):
         rows, columns = _window(i, j, window, stride)
         block = framed[n, c, rows, columns]
-        first = np.unravel_index(np.argmax(block), block.shape)
-        dframed[n, c, rows, columns][first] += dout[n, c, i, j]
+        column, row = np.unravel_index(
+            np.argmax(block.T), block.T.shape
+        )  # the leftmost, then uppermost
+        dframed[n, c, rows, columns][row, column] += dout[n, c, i, j]
     return _unpad(dframed, x_shape, pad)
 
 

@@ -499,6 +499,15 @@ def test_conv_equals_the_loops_where_rows_are_laid_apart(C, WW, stride):
     agree(*pairs, arrays, {"stride": stride}, "C")
 
 
+@pytest.mark.parametrize("shape", [(3, 1, 8, 8), (2, 4, 4, 8), (5, 2, 16, 16)])
+@pytest.mark.parametrize("pad", [0, 1])
+def test_conv_equals_the_loops_where_images_are_laid_apart(shape, pad):
+    """Images of 64, 128 and 512 numbers, one after the other, which are read across."""
+    arrays = drawn([shape, (2, shape[1], 3, 2), (2,)])
+    pairs = (L.conv_forward, L.conv_backward, L.conv_forward_naive, L.conv_backward_naive)
+    agree(*pairs, arrays, {"pad": pad}, "C")
+
+
 @given(windows(), st.booleans())
 def test_max_pool_equals_the_loops(case, ties):
     x_shape, (PH, PW), stride, pad, order = case
@@ -520,6 +529,18 @@ def test_a_tie_goes_to_one_entry():
     dx = L.max_pool_backward(np.ones_like(out), cache)
     assert dx.sum() == 4
     assert sorted(np.unique(dx)) == [0, 1]
+
+
+def test_of_equal_entries_the_leftmost_takes_it_and_there_the_uppermost():
+    x = np.array([[1.0, 2, 2, 0], [2, 2, 2, 1]]).reshape(1, 1, 2, 4)
+    _, cache = L.max_pool_forward(x, {"pool_height": 2, "pool_width": 2})
+    dx = L.max_pool_backward(np.array([3.0, 5.0]).reshape(1, 1, 1, 2), cache)
+    assert dx.tolist() == [[[[0, 0, 5, 0], [3, 0, 0, 0]]]]
+
+
+def test_relu_keeps_what_is_not_finite():
+    out, _ = L.relu_forward(np.array([-np.inf, np.inf, np.nan, -0.0]))
+    np.testing.assert_array_equal(out, [0, np.inf, np.nan, 0])
 
 
 @pytest.mark.parametrize("pair", [L.affine_backward, L.conv_backward])
