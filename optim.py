@@ -18,7 +18,7 @@ import math
 import numpy as np
 
 from .errors import refuse_unknown
-from .parallel import run
+from .parallel import run, slices
 
 # ---------------------------------------------------------------------------- update rules
 
@@ -31,7 +31,8 @@ def sgd(w, dw, config=None):
     config, (rate,) = _settings("sgd", w, dw, config)
 
     def step(w, dw, next_w):
-        np.subtract(w, rate * dw, out=next_w)
+        np.multiply(-rate, dw, out=next_w)
+        next_w += w
 
     (next_w,) = _by_blocks(step, w, dw)
     return next_w, config
@@ -45,7 +46,8 @@ def sgd_momentum(w, dw, config=None):
     config, (rate, momentum, velocity) = _settings("sgd_momentum", w, dw, config)
 
     def step(w, dw, v, next_w, next_v):
-        np.subtract(momentum * v, rate * dw, out=next_v)
+        np.multiply(momentum, v, out=next_v)
+        next_v -= rate * dw
         np.add(w, next_v, out=next_w)
 
     next_w, config["velocity"] = _by_blocks(step, w, dw, velocity)
@@ -63,8 +65,11 @@ def nesterov_momentum(w, dw, config=None):
 
     def step(w, dw, v, next_w, next_v):
         descent = rate * dw
-        np.subtract(momentum * v, descent, out=next_v)
-        np.subtract(w + momentum * next_v, descent, out=next_w)
+        np.multiply(momentum, v, out=next_v)
+        next_v -= descent
+        np.multiply(momentum, next_v, out=next_w)
+        next_w += w
+        next_w -= descent
 
     next_w, config["velocity"] = _by_blocks(step, w, dw, velocity)
     return next_w, config
@@ -80,8 +85,11 @@ def rmsprop(w, dw, config=None):
     config, (rate, decay, epsilon, cache) = _settings("rmsprop", w, dw, config)
 
     def step(w, dw, cache, next_w, next_cache):
-        np.add(decay * cache, (1 - decay) * (dw * dw), out=next_cache)
-        np.subtract(w, rate * dw / (np.sqrt(next_cache) + epsilon), out=next_w)
+        np.multiply(decay, cache, out=next_cache)
+        next_cache += (1 - decay) * (dw * dw)
+        np.multiply(-rate, dw, out=next_w)
+        next_w /= np.sqrt(next_cache) + epsilon
+        next_w += w
 
     next_w, config["cache"] = _by_blocks(step, w, dw, cache)
     return next_w, config
@@ -115,38 +123,37 @@ def _adam(w, dw, config, rate, beta1, beta2, epsilon, m, v, t, weight_decay):
     scale, epsilon = rate * root / (1 - beta1**t), epsilon * root
 
     def step(w, dw, m, v, next_w, next_m, next_v):
-        np.add(beta1 * m, (1 - beta1) * dw, out=next_m)
-        np.add(beta2 * v, (1 - beta2) * (dw * dw), out=next_v)
-        if weight_decay:
-            w = w * (1 - rate * weight_decay)
-        np.subtract(w, scale * next_m / (np.sqrt(next_v) + epsilon), out=next_w)
+        np.multiply(beta1, m, out=next_m)
+        next_m += (1 - beta1) * dw
+        np.multiply(beta2, v, out=next_v)
+        next_v += (1 - beta2) * (dw * dw)
+        np.multiply(-scale, next_m, out=next_w)
+        next_w /= np.sqrt(next_v) + epsilon
+        next_w += w * (1 - rate * weight_decay) if weight_decay else w
 
     next_w, m, v = _by_blocks(step, w, dw, m, v)
     config.update(m=m, v=v, t=t)
     return next_w
 
 
-BLOCK = 2**15  # entries: what a step reads and makes of one stays in the cache
-FEW = 24  # blocks: for fewer it does not pay to wake another thread
+BLOCK = 2**18  # entries: what a step makes on the way is no larger than a block
+FEW = 4  # blocks: for fewer it does not pay to wake another thread
 
 
 def _by_blocks(step, w, dw, *state):
     """step(w, dw, *state, next_w, *next_state), which writes the last ones, on blocks of the arrays.
 
-    Entry by entry it is the same as at once, but nothing big is made on the way, and the workers
-    share the blocks. Returns [next_w, *next_state], new arrays in the shape and dtype of w.
+    Entry by entry it is the same as at once; the workers share the blocks. Returns
+    [next_w, *next_state], new arrays in the shape and dtype of w.
     """
     results = [np.empty(w.shape, w.dtype) for _ in (w, *state)]
     if w.size <= BLOCK:
         step(w, dw, *state, *results)
         return results
     arrays = [a.reshape(-1) for a in (w, dw, *state, *results)]
-    blocks = [slice(at, at + BLOCK) for at in range(0, w.size, BLOCK)]
-    if len(blocks) < FEW:
-        for block in blocks:
-            step(*(a[block] for a in arrays))
-    else:
-        run(lambda block: step(*(a[block] for a in arrays)), blocks)
+    blocks = slices(w.size, math.ceil(w.size / BLOCK))
+    share = run if len(blocks) >= FEW else map
+    list(share(lambda block: step(*(a[block] for a in arrays)), blocks))
     return results
 
 

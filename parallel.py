@@ -17,6 +17,7 @@ import concurrent.futures
 import contextlib
 import contextvars
 import ctypes
+import itertools
 import math
 import os
 import threading
@@ -83,6 +84,12 @@ def workers(count=None):
         finally:
             _active = None
             session.close()
+
+
+def slices(size, count):
+    """`count` slices, as even as can be, of something of the given size."""
+    bounds = [size * k // count for k in range(count + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
 
 def run(function, parts):

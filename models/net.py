@@ -1,6 +1,5 @@
 """A net as a list of layers over one dict of parameters: what all models have in common."""
 
-import itertools
 import math
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from .. import layers as L
 from ..errors import look_up
 from ..im2col import joined, output_size
-from ..parallel import run
+from ..parallel import run, slices
 from ..randomness import generator, new_seed
 from .chain import BATCHNORMS, Chain, Layer
 
@@ -106,9 +105,7 @@ class Net(Chain):
         """
         if N < 16 or len(self.input_dim) == 1:
             return [slice(0, N)]
-        count = max(2, -(-N // 64))
-        bounds = [N * k // count for k in range(count + 1)]
-        return [slice(*pair) for pair in itertools.pairwise(bounds)]
+        return slices(N, max(2, math.ceil(N / 64)))
 
     def _train(self, X, y, parts):
         """Both passes. The parts of a batch go their own ways from one batch norm to the next, where
