@@ -140,23 +140,29 @@ def helpers(make, wanted):
 
 
 def matmul(a, b):
-    """a @ b of two matrices, or of a matrix or a stack with a stack (n, K, M) of them; a large product
-    is shared out to two workers, by its rows or by the stack.
+    """a @ b of two matrices, or of a matrix or a stack with a stack (n, K, N) of them; a large product
+    is shared out to two workers, by the stack or along its longest side.
     """
-    work = a.shape[-2] * b.size
-    stack = b.ndim == 3  # its products are the same bits, shared out or not
-    if work < LARGE or (stack and _in_a_part.get()):
+    M, (K, N), stack = a.shape[-2], b.shape[-2:], b.ndim == 3
+    work = M * b.size
+    if work < LARGE or (stack and _in_a_part.get()):  # a stack's are the same bits, shared out or not
         return a @ b
-    out = np.empty((*b.shape[:-2], a.shape[-2], b.shape[-1]), np.result_type(a, b))
+    longest = len(b) if stack else max(M, K, N)
     share = 5 / 8 if work < 4 * LARGE else 1 / 2  # of this thread: the other has to wake up
-    tile = 1 if stack or len(out) < 32 else 8  # rows that BLAS takes at once
-    middle = math.ceil(share * len(out) / tile) * tile
+    tile = 1 if stack or longest < 32 else 8  # numbers that BLAS takes at once
+    middle = math.ceil(share * longest / tile) * tile
     shares = (slice(0, middle), slice(middle, None))
+    if not stack and K == longest:
+        here, there = run(lambda k: a[:, k] @ b[k], shares)
+        return np.add(here, there, out=here)
+    out = np.empty((*b.shape[:-2], M, N), np.result_type(a, b))
     if stack:
-        a = np.broadcast_to(a, (len(b), *a.shape[-2:]))
-        run(lambda part: np.matmul(a[part], b[part], out=out[part]), shares)
-    else:
+        a = np.broadcast_to(a, (len(b), M, K))
+        run(lambda n: np.matmul(a[n], b[n], out=out[n]), shares)
+    elif M == longest:
         run(lambda rows: np.matmul(a[rows], b, out=out[rows]), shares)
+    else:
+        run(lambda columns: np.matmul(a, b[:, columns], out=out[:, columns]), shares)
     return out
 
 
