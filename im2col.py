@@ -88,6 +88,19 @@ def _apart(x):
     return apart
 
 
+def spread(p, x):
+    """One number for each feature, p (C,), in a shape to be computed with x, (N, C) or (N, C, H, W).
+
+    Where rows of images are neighbours in memory it is written out for one row, (N, C, 1, W): what is
+    computed then runs over whole rows, in half the time of a channel's part of a row at once.
+    """
+    p = p.ravel()
+    if x.ndim == 4 and x.strides[2] > x.strides[1]:
+        N, C, _, W = x.shape
+        return as_images(np.repeat(p, W * N), (N, C, 1, W))
+    return p.reshape(1, -1, *(1,) * (x.ndim - 2))
+
+
 def filters_as_matrix(w):
     """Filters (F, C, HH, WW) as rows (F, HH * WW * C), in the order of the windows' entries."""
     return w.transpose(0, 2, 3, 1).reshape(len(w), -1)

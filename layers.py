@@ -37,6 +37,7 @@ from .im2col import (
     matrix_as_filters,
     output_size,
     pad_images,
+    spread,
     stack,
     unflatten,
     unfold,
@@ -228,27 +229,27 @@ def batchnorm_parts_forward(xs, gamma, beta, bn_param):
 
     The parts are shared among the workers (see parallel.py). Returns [out, ...] and a cache.
     """
-    ndim, dtype = xs[0].ndim, xs[0].real.dtype
-    _check_norm("batchnorm_parts_forward", xs[0], gamma, beta, bn_param, BN_KEYS, ndim)
+    dtype = xs[0].real.dtype
+    _check_norm("batchnorm_parts_forward", xs[0], gamma, beta, bn_param, BN_KEYS, xs[0].ndim)
     training = MODES[bn_param["mode"]]
     eps, momentum = float(bn_param.get("eps", 1e-5)), float(bn_param.get("momentum", 0.9))
     count = sum(x.size for x in xs) // max(1, gamma.size)  # numbers a feature
     zeros = np.zeros(gamma.size, dtype)
     running = {key: bn_param.get(key, zeros) for key in ("running_mean", "running_var")}
-    mean, var = (_feature_axis(r, ndim).astype(dtype) for r in running.values())
+    mean, var = (r.ravel().astype(dtype) for r in running.values())  # (C,), as all that follows
     by_batch = training and count > 0  # an empty batch has no statistics of its own
     if by_batch:
-        mean = _feature_axis(sum(run(_feature_sums, xs)) / count, ndim)
-    centred = run(lambda x: x - mean, xs)
+        mean = sum(run(_feature_sums, xs)) / count
+    centred = run(lambda x: x - spread(mean, x), xs)
     if by_batch:
         squares = run(lambda c: _feature_products(c, c), centred)  # no abs: for a complex step
-        var = _feature_axis(sum(squares) / count, ndim)
+        var = sum(squares) / count
         for (key, old), new in zip(running.items(), (mean, var), strict=True):
             mixed = momentum * old + (1 - momentum) * new.real.reshape(old.shape)
             bn_param[key] = mixed.astype(old.dtype)
     inv_std = 1 / np.sqrt(var + eps)
-    scale, shift = inv_std * _feature_axis(gamma, ndim), _feature_axis(beta, ndim)
-    outs = run(lambda c: _plus(c * scale, shift), centred)
+    scale = inv_std * gamma.ravel()
+    outs = run(lambda c: _plus(c * spread(scale, c), spread(beta, c)), centred)
     return outs, (centred, inv_std, gamma, beta.dtype, count if by_batch else 0)
 
 
@@ -260,19 +261,18 @@ def batchnorm_parts_backward(douts, cache):
     dgamma = sum(dout * xhat) are these very means but for the count.
     """
     centred, inv_std, gamma, beta_dtype, count = cache
-    ndim = douts[0].ndim
     products = run(lambda pair: _feature_products(*pair), list(zip(douts, centred, strict=True)))
-    dgamma = sum(products) * inv_std.ravel()
+    dgamma = sum(products) * inv_std
     dbeta = sum(run(_feature_sums, douts))
-    scale = inv_std * _feature_axis(gamma, ndim)
+    scale = inv_std * gamma.ravel()
 
     def dx(pair):
         dout, c = pair
         if not count:  # running statistics do not depend on x
-            return _cast(dout * scale, c.dtype)
-        slope = scale * inv_std * _feature_axis(dgamma / count, ndim)
-        shift = scale * _feature_axis(dbeta / count, ndim)
-        return _cast(_plus(_plus(dout * scale, c * -slope), -shift), c.dtype)
+            return _cast(dout * spread(scale, dout), c.dtype)
+        slope, shift = -scale * inv_std * dgamma / count, -scale * dbeta / count
+        parts = dout * spread(scale, dout), c * spread(slope, c)
+        return _cast(_plus(_plus(*parts), spread(shift, c)), c.dtype)
 
     dxs = run(dx, list(zip(douts, centred, strict=True)))
     shape = gamma.shape
@@ -335,7 +335,7 @@ def _standardize(x, axes, eps):
 
 
 def _scale_and_shift(xhat, gamma, beta):
-    return xhat * _feature_axis(gamma, xhat.ndim) + _feature_axis(beta, xhat.ndim)
+    return xhat * spread(gamma, xhat) + spread(beta, xhat)
 
 
 def _normalize_backward(who, dout, cache):
@@ -347,7 +347,7 @@ def _normalize_backward(who, dout, cache):
     _check_dout(who, dout, x_shape)
     dgamma = _feature_products(dout, xhat.reshape(x_shape)).reshape(gamma.shape)
     dbeta = _feature_sums(dout).reshape(gamma.shape)
-    dxhat = (dout * _feature_axis(gamma, dout.ndim)).reshape(xhat.shape)
+    dxhat = (dout * spread(gamma, dout)).reshape(xhat.shape)
     dx = inv_std * (dxhat - _mean(dxhat, axes) - xhat * _mean(dxhat * xhat, axes))
     dx = dx.reshape(x_shape)
     return _cast(dx, xhat.dtype), _cast(dgamma, gamma.dtype), _cast(dbeta, beta_dtype)
@@ -355,11 +355,6 @@ def _normalize_backward(who, dout, cache):
 
 def _mean(x, axes):
     return x.sum(axis=axes, keepdims=True) / max(1, math.prod(x.shape[a] for a in axes))
-
-
-def _feature_axis(p, ndim):
-    """One number a feature, shaped to stand at axis 1: (1, D) or (1, C, 1, 1)."""
-    return p.reshape(1, -1, *(1,) * (ndim - 2))
 
 
 # ---------------------------------------------------------------------------- convolution
@@ -376,7 +371,7 @@ def conv_forward(x, w, b, conv_param):
     OH, OW = _output_shape("conv_forward", x, w.shape[2:], stride, pad)
     windows = unfold(x, w.shape[2:], stride, pad)  # (OH, HH * WW * C, OW * N)
     out = as_images(matmul(filters_as_matrix(w), windows), (len(x), len(w), OH, OW))
-    return _plus(out, b[:, None, None]), (windows, w, b.dtype, x.shape, x.dtype, stride, pad)
+    return _plus(out, spread(b, out)), (windows, w, b.dtype, x.shape, x.dtype, stride, pad)
 
 
 def conv_backward(dout, cache, need_dx=True):
