@@ -18,7 +18,6 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -44,7 +43,8 @@ class Helper:
             theirs.close()
             os.close(memory)
         self._answers = False
-        self.turn = 0  # how often it has begun anew
+        self.turn = 0  # how often it was sent something
+        self.told = None  # what the caller need not say again
 
     @property
     def ready(self):
@@ -53,13 +53,12 @@ class Helper:
             self._answers = self.receive() is not None
         return self._answers
 
-    def send(self, method, *args, anew=False):
-        """Have the method called. With `anew` it needs none of the arrays that it was sent before."""
+    def send(self, method, *args):
+        """Have the method called; arrays that were sent before are gone."""
         if self._process is None:
             return
-        self.turn += anew
-        if anew:
-            self._ours.clear()
+        self.turn += 1
+        self._ours.clear()
         try:
             self._connection.send((method, packed(args, self._ours)))
         except Exception as error:  # it has ended, or this cannot be sent
@@ -153,17 +152,10 @@ def _awaited(connection):
 # ---------------------------------------------------------------------------- arrays in shared memory
 
 
-class Ticket(NamedTuple):
-    """Where an array lies on a shelf, and how."""
-
-    at: int
-    shape: tuple
-    dtype: str
-    strides: tuple
-
-
 class Shelf:
-    """A stretch of shared memory on which arrays are laid one after the other."""
+    """A stretch of shared memory on which arrays are laid one after the other. What says where an
+    array lies, and how, is a plain tuple: there are many of them, and to pickle a class takes longer.
+    """
 
     def __init__(self, memory, start):
         self._memory, self._start = mmap.mmap(memory, 2 * SHELF), start
@@ -173,20 +165,23 @@ class Shelf:
         self._free = self._start
 
     def put(self, a):
-        """A copy of `a`, in its order in memory; the ticket for it. ValueError if it is too large."""
+        """A copy of `a`, in its order in memory; the tuple for it. ValueError if it is too large."""
         if self._free + a.nbytes > self._start + SHELF:
             raise ValueError(f"an array of {a.nbytes} bytes does not fit into what is left.")
-        ticket = Ticket(self._free, a.shape, a.dtype.str, np.empty_like(a).strides)
+        lies = (self._free, a.shape, a.dtype.str, np.empty_like(a).strides)
         self._free += -(-a.nbytes // 64) * 64
-        self.get(ticket)[...] = a
-        return ticket
+        self.get(lies)[...] = a
+        return lies
 
-    def get(self, ticket):
-        return np.ndarray(ticket.shape, ticket.dtype, self._memory, ticket.at, ticket.strides)
+    def get(self, lies):
+        at, shape, dtype, strides = lies
+        return np.ndarray(shape, dtype, self._memory, at, strides)
 
 
 def packed(value, shelf):
-    """The value with tickets in the place of the arrays in its tuples, lists and dicts."""
+    """The value with a shelf's tuples in the place of arrays, in its lists and dicts too; its own
+    tuples become lists.
+    """
     if isinstance(value, np.ndarray):
         return shelf.put(value)
     if isinstance(value, dict):
@@ -197,8 +192,8 @@ def packed(value, shelf):
 
 
 def unpacked(value, shelf):
-    """The inverse; tuples come back as lists."""
-    if isinstance(value, Ticket):
+    """The inverse, but for what was a tuple."""
+    if isinstance(value, tuple):
         return shelf.get(value)
     if isinstance(value, dict):
         return {key: unpacked(v, shelf) for key, v in value.items()}

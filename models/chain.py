@@ -1,16 +1,15 @@
 """Layers one after the other, there and back: the chain rule over a list of pairs of functions."""
 
 import contextlib
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
 from .. import layers as L
-from ..im2col import by_itself
 from ..parallel import helpers, run, workers
-from ..processes import Helper, at_work
+from ..processes import at_work
 from ..randomness import sequence
 
 
@@ -31,8 +30,9 @@ class Chain:
     dropout depend on seed, step, layer and part, on nothing else.
     """
 
-    def __init__(self, layers, params, seed, step):
-        self.layers, self.params, self.seed, self.step = layers, params, seed, step
+    def __init__(self, layers, params, criterion, seed, step):
+        self.layers, self.params, self.criterion = layers, params, criterion
+        self.seed, self.step = seed, step
 
     def forward_through(self, stretch, x, mode, part):
         """Some layers, one after the other, on a part of the batch."""
@@ -81,114 +81,63 @@ class Chain:
             layer.param["mode"] = mode  # the running statistics stay in this very dict
         return arrays, [] if layer.param is None else [layer.param]
 
+    def passes(self, x, y, part, N):
+        """Both passes of a part of N examples, through all layers: its share of the loss, a mean over
+        all N, and of its gradients.
+        """
+        stretch, share = range(len(self.layers)), len(x) / N
+        scores, caches = self.forward_through(stretch, x, "train", part)
+        loss, dscores = self.criterion(scores, y)
+        _, grads = self.backward_through(stretch, share * dscores, caches)
+        return share * loss, grads
+
     # ------------------------------------------------------------------ all parts of a batch
 
-    def forward_parts(self, stretch, xs, parts):
-        """[(out, caches), ...] of the parts, by threads or with the help of other processes."""
-        count = range(len(parts))
-
-        def forward(p):
-            return self.forward_through(stretch, xs[p], "train", parts[p])
-
-        crew = helpers(remote, len(parts) - 1 if self._can_travel(stretch, xs) else 0)
+    def passes_of_parts(self, X, y, parts):
+        """[(loss, grads), ...] of the parts, by threads or with the help of other processes."""
+        given = [(X[part], y[part], part, len(X)) for part in parts]
+        crew = helpers(remote, len(parts) - 1 if self._can_travel(given[0][0]) else 0)
         if not crew:
-            return run(forward, count)
+            return run(lambda args: self.passes(*args), given)
         share = len(crew) + 1  # every share-th part stays here
+        results = [None] * len(parts)
         with at_work(crew):
             for k, helper in enumerate(crew, 1):
-                there = xs[k::share], parts[k::share]
-                helper.send("forward", *self._luggage(stretch), *there, anew=True)
-            results = [None if p % share else forward(p) for p in count]
+                helper.send(
+                    "passes", np.geterr(), self._news(helper), self.step, self.params, given[k::share]
+                )
+            results[::share] = [self.passes(*args) for args in given[::share]]
             for k, helper in enumerate(crew, 1):
-                for p, out in _answers(helper, count[k::share]):
-                    away = Away(helper, helper.turn, xs[p], parts[p])
-                    results[p] = forward(p) if out is None else (out, away)
+                results[k::share] = helper.receive() or [self.passes(*args) for args in given[k::share]]
         return results
 
-    def backward_parts(self, stretch, douts, caches):
-        """[(dx, grads), ...] of the parts; dx is None where another process did the work."""
-
-        def backward(p):
-            held = caches[p]
-            if isinstance(held, Away):  # and lost there
-                held = self.forward_through(stretch, held.x, "train", held.part)[1]
-            return self.backward_through(stretch, by_itself(douts[p]), held)
-
-        count, away = range(len(douts)), _still_away(caches)
-        if not away:
-            return run(backward, count)
-        elsewhere = set().union(*away.values())
-        with at_work(away):
-            for helper, there in away.items():
-                helper.send("backward", np.geterr(), [douts[p] for p in there])
-            results = [None if p in elsewhere else backward(p) for p in count]
-            for helper, there in away.items():
-                for p, grads in _answers(helper, there):
-                    results[p] = backward(p) if grads is None else (None, grads)
-        return results
-
-    def _can_travel(self, stretch, xs):
-        """Can other processes do it: all layers before the first affine one, with something to learn,
-        of this package's own functions? And are the parts small, so that it pays?
+    def _can_travel(self, x):
+        """Can other processes do it, layers of this package's own? And are the parts small, so that it
+        pays?
         """
-        layers, following = self.layers[: len(stretch)], self.layers[len(stretch) :][:1]
-        return (
-            stretch == list(range(len(stretch)))
-            and all(layer.forward is L.affine_forward for layer in following)
-            and all(layer.forward.__module__ == L.__name__ for layer in layers)
-            and any(layer.names for layer in layers)
-            and max(x.nbytes for x in xs) <= SMALL
+        return x.nbytes <= SMALL and all(
+            layer.forward.__module__ == L.__name__ for layer in self.layers
         )
 
-    def _luggage(self, stretch):
-        """What another process needs to know besides its parts."""
-        chain = Chain(self.layers[: len(stretch)], {}, self.seed, self.step)
-        params = {name: self.params[name] for layer in chain.layers for name in layer.names}
-        return np.geterr(), chain, params, stretch
-
-
-class Away(NamedTuple):
-    """The caches of a part that another process holds, and what it takes to make them again."""
-
-    helper: Helper
-    turn: int
-    x: np.ndarray
-    part: slice
-
-
-def _still_away(caches):
-    """{helper: [p, ...]}: the parts whose caches it still holds."""
-    away = {}
-    for p, held in enumerate(caches):
-        if isinstance(held, Away) and held.turn == held.helper.turn:
-            away.setdefault(held.helper, []).append(p)
-    return away
-
-
-def _answers(helper, there):
-    """(p, what it gives for the part p) for each; None where it failed."""
-    return zip(there, helper.receive() or [None] * len(there), strict=True)
+    def _news(self, helper):
+        """What the helper needs to make a chain of its own, unless it has been told before."""
+        told = (self.layers, self.criterion, self.seed)
+        if helper.told == told:
+            return None
+        helper.told = copy.deepcopy(told)
+        return told
 
 
 class Remote:
-    """What a helper does: it takes its parts through a stretch, and back."""
+    """What a helper does: it takes its parts through a chain, there and back."""
 
-    def forward(self, errors, chain, params, stretch, xs, parts):
-        self.chain, self.stretch, chain.params = chain, stretch, params
+    def passes(self, errors, news, step, params, given):
+        if news is not None:
+            layers, criterion, seed = news
+            self.chain = Chain(layers, {}, criterion, seed, step)
+        self.chain.params, self.chain.step = params, step
         with np.errstate(**errors):
-            results = [
-                chain.forward_through(stretch, x, "train", part)
-                for x, part in zip(xs, parts, strict=True)
-            ]
-        outs, self.caches = zip(*results, strict=True)
-        return outs
-
-    def backward(self, errors, douts):
-        with np.errstate(**errors):
-            return [
-                self.chain.backward_through(self.stretch, dout, caches)[1]
-                for dout, caches in zip(douts, self.caches, strict=True)
-            ]
+            return [self.chain.passes(*args) for args in given]
 
 
 @contextlib.contextmanager

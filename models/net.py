@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import layers as L
 from ..errors import look_up
-from ..im2col import joined, output_size
+from ..im2col import by_itself, joined, output_size
 from ..parallel import run, slices
 from ..randomness import generator, new_seed
 from .chain import BATCHNORMS, Chain, Layer
@@ -58,11 +58,11 @@ class Net(Chain):
     """
 
     def __init__(self, input_dim, *, weight_scale, reg, loss, dtype, seed):
-        super().__init__(layers=[], params={}, seed=new_seed() if seed is None else seed, step=0)
+        criterion = loss if callable(loss) else look_up(type(self).__name__, LOSSES, loss, "loss")
+        super().__init__([], {}, criterion, seed=new_seed() if seed is None else seed, step=0)
         self.bn_params = []
         self.input_dim = tuple(input_dim) if np.iterable(input_dim) else (input_dim,)
         self.reg, self.dtype = reg, np.dtype(dtype).type
-        self.criterion = loss if callable(loss) else look_up(type(self).__name__, LOSSES, loss, "loss")
         self._new_masks_each_call = seed is None
         self._weight_scale = weight_scale
         self._rng = generator(self.seed, "initialisation")
@@ -108,8 +108,33 @@ class Net(Chain):
         return slices(N, max(2, math.ceil(N / 64)))
 
     def _train(self, X, y, parts):
-        """Both passes. The parts of a batch go their own ways from one batch norm to the next, where
-        they meet, and are one batch from the first affine layer on.
+        """Both passes: of each part by itself, where nothing on the way needs all examples at once."""
+        both = self._by_parts if self._apart_to_the_end(parts) else self._by_stretches
+        loss, grads = both(X, y, parts)
+        return loss, {name: grads[name] for name in self.params}
+
+    def _apart_to_the_end(self, parts):
+        """Is each example on its own up to the loss, a mean? And are there so few parameters that they
+        do not take longer for several parts than for one?
+        """
+        function = getattr(self.criterion, "func", self.criterion)  # of functools.partial
+        return (
+            len(parts) > 1
+            and function in LOSSES.values()
+            and not any(map(self._joint, range(len(self.layers))))
+            and sum(p.size for p in self.params.values()) <= FEW
+        )
+
+    def _by_parts(self, X, y, parts):
+        (loss, grads), *others = self.passes_of_parts(X, y, parts)
+        for more, terms in others:
+            loss += more
+            _add(terms, grads)
+        return loss, grads
+
+    def _by_stretches(self, X, y, parts):
+        """The parts of a batch go their own ways from one batch norm to the next, where they meet, and
+        are one batch from the first affine layer on.
         """
         trunk, head = self._stretches()
         xs, tape = [X[part] for part in parts], []
@@ -127,10 +152,10 @@ class Net(Chain):
             if douts[0] is None:  # below the first layer with parameters
                 break
             if k == len(trunk) - 1:
-                douts = [douts[0][part] for part in parts]
+                douts = [by_itself(douts[0][part]) for part in parts]
             douts, more = self._stretch_backward(stretch, douts, caches)
             grads |= more
-        return loss, {name: grads[name] for name in self.params}
+        return loss, grads
 
     def _stretches(self):
         """The layers in order, as lists of indices, each batch norm by itself and what is between:
@@ -153,14 +178,19 @@ class Net(Chain):
     def _stretch_forward(self, stretch, xs, parts):
         if stretch and self._joint(stretch[0]):
             return self._call(stretch[0], L.batchnorm_parts_forward, xs, "train")
-        results = self.forward_parts(stretch, xs, parts)
+        through = lambda pair: self.forward_through(stretch, pair[0], "train", pair[1])  # noqa: E731
+        results = run(through, list(zip(xs, parts, strict=True)))
         return [list(column) for column in zip(*results, strict=True)]
 
     def _stretch_backward(self, stretch, douts, caches):
         if stretch and self._joint(stretch[0]):
             dxs, *dparams = L.batchnorm_parts_backward(douts, caches)
             return dxs, dict(zip(self.layers[stretch[0]].names, dparams, strict=True))
-        return _added(self.backward_parts(stretch, douts, caches))
+        through = lambda pair: self.backward_through(stretch, *pair)  # noqa: E731
+        (dx, grads), *others = run(through, list(zip(douts, caches, strict=True)))
+        for _, terms in others:
+            _add(terms, grads)
+        return [dx, *(dx for dx, _ in others)], grads
 
     def _add_penalty(self, loss, grads):
         if self.reg:
@@ -309,13 +339,11 @@ class Net(Chain):
         return f"W{k}", f"b{k}"
 
 
-def _added(results):
-    """[dx, ...] of the parts, and their gradients added up in order, from [(dx, grads), ...]."""
-    (_, total), *others = results
-    for _, grads in others:
-        for name, grad in grads.items():
-            total[name] += grad
-    return [dx for dx, _ in results], total
+def _add(terms, total):
+    """The gradients of one part to those of others."""
+    for name, term in terms.items():
+        total[name] += term
 
 
+FEW = 2**19  # parameters
 NEVER_FALLS = (L.relu_forward, L.leaky_relu_forward, L.sigmoid_forward, L.tanh_forward)

@@ -1,6 +1,5 @@
 """Helpers change nothing but the time either, and are gone when the work is, however it ended."""
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -21,8 +20,8 @@ pytestmark = pytest.mark.skipif(not processes.available(), reason="this system s
 class DropoutNet(Net):
     """Dropout among the layers of images, which no ready-made model has."""
 
-    def __init__(self, loss="softmax"):
-        super().__init__((1, 12, 12), weight_scale="xavier", reg=0.1, loss=loss, dtype="f", seed=0)
+    def __init__(self, loss="softmax", seed=0):
+        super().__init__((1, 12, 12), weight_scale="xavier", reg=0.1, loss=loss, dtype="f", seed=seed)
         self._add_conv(3, 3, 1)
         self._add_activation("leaky_relu")
         self._add_dropout(0.3)
@@ -119,26 +118,33 @@ def test_changes_on_the_way_reach_them():
     assert_same(alone, helped)
 
 
-def test_another_net_may_be_asked_between_the_passes():
-    """What the helper held for the first one is gone by then, and is made again."""
+@pytest.mark.parametrize("other", [lambda: DropoutNet(seed=1), DropoutNet, NETS["lenet"]])
+def test_two_nets_in_turn(other):
+    """A helper is told about a net only where it does not know it: another seed is another net."""
     data = images()
+    X, y = data["X_train"], data["y_train"]
 
-    def breaks_off(scores, y):
-        raise InterruptedError
+    def losses(count):
+        nets, found = (DropoutNet(), other()), []
+        nets[1].params["W1"] = nets[1].params["W1"] * np.float32(1.5)
+        with workers(count):
+            nets[0].loss(X, y)
+            turns = sum(helper.turn for helper in helpers())
+            for step in range(3):
+                for net in nets:
+                    net.step = step
+                    loss, grads = net.loss(X, y)
+                    found.append((loss, *(grads[name].tobytes() for name in grads)))
+            turns = sum(helper.turn for helper in helpers()) - turns
+        return found, turns
 
-    def loss(scores, y):
-        with contextlib.suppress(InterruptedError):
-            other.loss(-data["X_train"][: len(y)], y)
-        return layers.softmax_loss(scores, y)
-
-    other = DropoutNet(breaks_off)
-    alone, _ = trained(DropoutNet(loss), 1)
-    helped, turns = trained(DropoutNet(loss), 2)
-    assert turns > 0
-    assert_same(alone, helped)
+    alone, none = losses(1)
+    helped, turns = losses(2)
+    assert (none, turns) == (0, 6)
+    assert helped == alone
 
 
-@pytest.mark.parametrize("when", ["between batches", "between the passes"])
+@pytest.mark.parametrize("when", ["between batches", "at work"])
 def test_a_helper_that_is_killed_is_done_without(when):
     killed = []
 
@@ -147,17 +153,19 @@ def test_a_helper_that_is_killed_is_done_without(when):
             killed.extend(helpers())
             os.kill(killed[0]._process.pid, signal.SIGKILL)
 
-    def loss(scores, y):
-        if when == "between the passes" and parallel._active.helpers[0].turn > 2:
+    def passes(*args):
+        if when == "at work" and parallel._active.helpers[0].turn > 2:
             kill()
-        return layers.softmax_loss(scores, y)
+        return Net.passes(model, *args)
 
     def train(run):
         for _ in run.epochs():
             kill() if when == "between batches" else killed or helpers()
 
     alone, _ = trained(DropoutNet(), 1)
-    helped = solver(DropoutNet(loss), 2)
+    model = DropoutNet()
+    model.passes = passes
+    helped = solver(model, 2)
     with pytest.warns(RuntimeWarning, match=r"a helping process is lost \(exit code -9"):
         train(helped)
     assert killed
@@ -186,17 +194,19 @@ def test_an_error_in_a_helpers_part_is_raised_in_the_caller():
 
 
 def test_the_keyboard_ends_them_and_training_goes_on_afterwards():
-    interrupted = []
+    interrupted, model = [], DropoutNet()
 
-    def loss(scores, y):
-        if helpers()[0].turn == 3 and not interrupted:
+    def passes(*args):
+        if parallel._active.helpers[0].turn == 3 and not interrupted:
             interrupted.append(True)
             raise KeyboardInterrupt
-        return layers.softmax_loss(scores, y)
+        return Net.passes(model, *args)
 
-    run = solver(DropoutNet(loss), 2)
+    model.passes = passes
+    run = solver(model, 2)
     with pytest.raises(KeyboardInterrupt):
-        run.train()
+        for _ in run.epochs():
+            helpers()
     assert interrupted
     run.train()
     assert run.epoch == 3
@@ -226,12 +236,10 @@ def test_whoever_is_at_work_is_ended_even_if_another_failed_before(monkeypatch):
     model, data = NETS["lenet"](), images()
     X, y = data["X_train"], data["y_train"]
 
-    backward = model.backward_through
-
-    def interrupted(stretch, dout, caches):
-        if stretch[0] == 0:
+    def interrupted(x, y, part, N):
+        if part.start:  # the first one's, which it lost
             raise KeyboardInterrupt
-        return backward(stretch, dout, caches)
+        return Net.passes(model, x, y, part, N)
 
     with workers(3):
         model.loss(X, y)
@@ -239,10 +247,10 @@ def test_whoever_is_at_work_is_ended_even_if_another_failed_before(monkeypatch):
         expected, _ = model.loss(X[:50], y[:50])
         receive = first.receive
         monkeypatch.setattr(first, "receive", lambda: receive() and None)
-        model.backward_through = interrupted
+        model.passes = interrupted
         with pytest.raises(KeyboardInterrupt):
             model.loss(X, y)
-        del model.backward_through
+        del model.passes
         assert not second.ready
         assert model.loss(X[:50], y[:50])[0] == expected
 
@@ -303,16 +311,30 @@ def with_own_layer():
     return model
 
 
-@pytest.mark.parametrize("case", ["own layers", "large parts", "batch norm", "one worker", "no system"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "own layers",
+        "own loss",
+        "large parts",
+        "many parameters",
+        "batch norm",
+        "one worker",
+        "no system",
+    ],
+)
 def test_where_threads_do_without_helpers(case, monkeypatch, at_once):
-    from handgrad.models import chain
+    from handgrad.models import chain, net
 
     model = {
         "own layers": with_own_layer,
+        "own loss": lambda: DropoutNet(lambda scores, y: layers.softmax_loss(scores, y)),
         "batch norm": lambda: ConvNet((4,), (), (1, 12, 12), 3, normalization="batchnorm", seed=0),
     }.get(case, NETS["lenet"])()
     if case == "large parts":
         monkeypatch.setattr(chain, "SMALL", 100)
+    if case == "many parameters":
+        monkeypatch.setattr(net, "FEW", 100)
     if case == "no system":
         monkeypatch.setattr(processes, "available", lambda: False)
     trained(model, 1 if case == "one worker" else 2)
