@@ -82,7 +82,7 @@ def relu_forward(x):
     if np.iscomplexobj(x):
         out = np.where(x.real <= 0, x.dtype.type(0), x)
     else:
-        out = np.clip(x, 0, np.inf)  # takes a third of the time of np.maximum with one number
+        out = x.clip(0, np.inf)  # takes a third of the time of np.maximum with one number
     return out, out
 
 

@@ -143,10 +143,10 @@ def matmul(a, b):
     """a @ b of two matrices, or of a matrix or a stack with a stack (n, K, N) of them; a large product
     is shared out to two workers, by the stack or along its longest side.
     """
-    M, (K, N), stack = a.shape[-2], b.shape[-2:], b.ndim == 3
-    work = M * b.size
+    work, stack = a.shape[-2] * b.size, b.ndim == 3
     if work < LARGE or (stack and _in_a_part.get()):  # a stack's are the same bits, shared out or not
         return a @ b
+    M, (K, N) = a.shape[-2], b.shape[-2:]
     longest = len(b) if stack else max(M, K, N)
     share = 5 / 8 if work < 4 * LARGE else 1 / 2  # of this thread: the other has to wake up
     tile = 1 if stack or longest < 32 else 8  # numbers that BLAS takes at once
