@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 SHELF = 1 << 28  # bytes of addresses for each side; memory is taken only by what is written
+REST = 16  # times as long as was waited for a helper that was late
 SPIN = 2e-3  # seconds of looking for an answer before going to sleep: waking up takes long, too
 
 
@@ -43,16 +44,16 @@ class Helper:
         finally:
             theirs.close()
             os.close(memory)
-        self._answers = False
+        self._answers, self._sent, self._rests_until = False, 0.0, 0.0
         self.turn = 0  # how often it was sent something
         self.told = None  # what the caller need not say again
 
     @property
     def ready(self):
-        """Has it started, and not ended?"""
+        """Has it started and not ended, and was it not late the last time?"""
         if not self._answers and self._process is not None and self._connection.poll(0):
             self._answers = self.receive() is not None
-        return self._answers
+        return self._answers and time.perf_counter() >= self._rests_until
 
     def send(self, method, *args):
         """Have the method called; arrays that were sent before are gone."""
@@ -62,6 +63,7 @@ class Helper:
         self._ours.clear()
         try:
             self._connection.send((method, packed(args, self._ours)))
+            self._sent = time.perf_counter()
         except Exception as error:  # it has ended, or this cannot be sent
             self._give_up(error)
 
@@ -69,11 +71,21 @@ class Helper:
         """What the method returned, or None if it failed. Arrays last until the next one is called."""
         if self._process is None:
             return None
+        asked = time.perf_counter()
         try:
-            return unpacked(_awaited(self._connection), self._theirs)
+            answer = unpacked(_awaited(self._connection), self._theirs)
+            self._rest(asked - self._sent, time.perf_counter() - asked)
+            return answer
         except (EOFError, OSError) as error:
             self._give_up(error)
             return None
+
+    def _rest(self, worked, waited):
+        """One that was waited for longer than the caller itself worked has no processor of its own;
+        so that this costs little, it is not asked again for a while.
+        """
+        if waited > worked:
+            self._rests_until = time.perf_counter() + REST * waited
 
     def _give_up(self, error):
         process = self._process

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -39,8 +40,9 @@ NETS = {
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    """Helpers are started with the first batch, and none outlives the test."""
+    """Helpers are started with the first batch and never rest; none outlives the test."""
     monkeypatch.setattr(parallel, "PATIENCE", 0.0)
+    monkeypatch.setattr(processes, "REST", 0)
     started, start = [], processes._started
 
     def watched(*args):
@@ -172,6 +174,26 @@ def test_a_helper_that_is_killed_is_done_without(when):
     assert_same(alone, helped)
 
 
+def test_one_that_is_late_is_not_asked_for_a_while(monkeypatch):
+    model, data = NETS["lenet"](), images()
+    X, y = data["X_train"], data["y_train"]
+    with workers(2):
+        model.loss(X, y)
+        (helper,) = helpers()
+        expected, _ = model.loss(X, y)
+        assert helper.turn == 1
+        monkeypatch.setattr(processes, "REST", 1000)
+        os.kill(helper._process.pid, signal.SIGSTOP)
+        threading.Timer(0.5, os.kill, (helper._process.pid, signal.SIGCONT)).start()
+        assert model.loss(X, y)[0] == expected
+        assert helper.turn == 2
+        assert model.loss(X, y)[0] == expected
+        assert helper.turn == 2
+        helper._rests_until = 0.0
+        assert model.loss(X, y)[0] == expected
+        assert helper.turn == 3
+
+
 def test_a_layers_own_message_arrives():
     def spoil(model):
         model.params["W2"] = np.zeros((16, 5, 5, 5), np.float32)
@@ -202,11 +224,14 @@ def test_the_keyboard_ends_them_and_training_goes_on_afterwards():
             raise KeyboardInterrupt
         return Net.passes(model, *args)
 
+    def train(run):
+        for _ in run.epochs():
+            helpers()
+
     model.passes = passes
     run = solver(model, 2)
     with pytest.raises(KeyboardInterrupt):
-        for _ in run.epochs():
-            helpers()
+        train(run)
     assert interrupted
     run.train()
     assert run.epoch == 3
