@@ -54,10 +54,12 @@ def unflatten(dout, w, x):
 
 
 def joined(parts):
-    """Parts of a batch (N_1, ...), (N_2, ...) as one, laid with the batch innermost."""
+    """Parts of a batch (N_1, ...), (N_2, ...) as one, laid so that to flatten it takes no copy."""
     if len(parts) == 1:
         return parts[0]
-    return np.moveaxis(np.concatenate([np.moveaxis(x, 0, -1) for x in parts], axis=-1), -1, 0)
+    columns = [np.moveaxis(x, 0, -1) for x in parts]
+    whole = np.empty((*columns[0].shape[:-1], sum(map(len, parts))), columns[0].dtype)
+    return np.moveaxis(np.concatenate(columns, axis=-1, out=whole), -1, 0)
 
 
 def by_itself(x):

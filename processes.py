@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 SHELF = 1 << 28  # bytes of addresses for each side; memory is taken only by what is written
-REST = 16  # times as long as was waited for a helper that was late
+REST = 8  # times as long as was waited for a helper that was late
 SPIN = 2e-3  # seconds of looking for an answer before going to sleep: waking up takes long, too
 
 

@@ -1,12 +1,13 @@
 """Time handgrad against its peers, in turn:  python -m benchmarks [LABEL ...]
 
 For each workload both sides run in processes of their own, a round of one, then a round of the other,
-so that what else the machine does falls on both. Either side's round lasts a third of a second: at the
-start of a short one ours would be waking up while the other's threads still spin. The ratio is the
-peer's time for a step over handgrad's in the same round; above 1 handgrad is the faster. Each library
-runs with the kernels that it chooses: OPENBLAS_CORETYPE, which would hold NumPy's to those of an older
-processor and PyTorch's not, is left out. Needs the extra `bench` (pip install -e '.[bench]').
-With --write the whole table goes to docs/performance.md.
+so that what else the machine does falls on both. Either side's round lasts a third of a second, since
+it begins with waking up, and comes after a pause: threads spin for some 10 ms when their work is done and
+would be in the other side's way. The ratio is the peer's time for a step over handgrad's in the same
+round; above 1 handgrad is the faster. Each library runs with the kernels that it chooses:
+OPENBLAS_CORETYPE, which would hold NumPy's to those of an older processor and PyTorch's not, is left
+out. Needs the extra `bench` (pip install -e '.[bench]'). With --write the whole table goes to
+docs/performance.md.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,6 +30,9 @@ PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 HEAD = "| workload | threads | peer | ratio | spread | goal | ours | unit | limit | MB ours | MB peer |"
 
 
+PAUSE = 0.05  # seconds
+
+
 class Side:
     """A child process that runs one side."""
 
@@ -39,6 +44,7 @@ class Side:
         )
 
     def round(self, workload):
+        time.sleep(PAUSE)
         self.process.stdin.write(workload.label + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
