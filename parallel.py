@@ -17,6 +17,7 @@ import concurrent.futures
 import contextlib
 import contextvars
 import ctypes
+import functools
 import itertools
 import math
 import os
@@ -144,7 +145,9 @@ def matmul(a, b):
     is shared out to two workers, by the stack or along its longest side.
     """
     work, stack = a.shape[-2] * b.size, b.ndim == 3
-    if work < LARGE or (stack and _in_a_part.get()):  # a stack's are the same bits, shared out or not
+    if stack and (work < LARGE or _in_a_part.get()):  # the same bits, shared out or not
+        return _stack_product(a, b)
+    if work < LARGE:
         return a @ b
     M, (K, N) = a.shape[-2], b.shape[-2:]
     longest = len(b) if stack else max(M, K, N)
@@ -157,8 +160,7 @@ def matmul(a, b):
         return np.add(here, there, out=here)
     out = np.empty((*b.shape[:-2], M, N), np.result_type(a, b))
     if stack:
-        a = np.broadcast_to(a, (len(b), M, K))
-        run(lambda n: np.matmul(a[n], b[n], out=out[n]), shares)
+        run(lambda n: _stack_product(a if a.ndim == 2 else a[n], b[n], out[n]), shares)
     elif M == longest:
         run(lambda rows: np.matmul(a[rows], b, out=out[rows]), shares)
     else:
@@ -166,6 +168,36 @@ def matmul(a, b):
     return out
 
 
+def _stack_product(a, b, out=None):
+    """a @ b with a stack b (n, K, N), for a matrix `a` in blocks of columns if that gains something."""
+    width = _block_width(a.shape[-2] * a.shape[-1], b.shape[-1]) if a.ndim == 2 and len(b) else 0
+    if not width:
+        return np.matmul(a, b, out=out)
+    if out is None:
+        out = np.empty((len(b), len(a), b.shape[-1]), np.result_type(a, b))
+    blocks, into = (m.reshape(*m.shape[:2], -1, width).swapaxes(1, 2) for m in (b, out))  # views
+    np.matmul(a, blocks, out=into)
+    return out
+
+
+@functools.cache
+def _block_width(size, N):
+    """How many of N columns make a small product with `size` numbers; 0 if there is nothing to gain."""
+    if size * N <= SMALL or not _has_small_kernels():
+        return 0
+    return max((w for w in range(32, SMALL // size + 1) if N % w == 0), default=0)
+
+
+@functools.cache
+def _has_small_kernels():
+    """Does BLAS multiply small matrices without copying them first? OpenBLAS does with AVX-512."""
+    from threadpoolctl import threadpool_info
+
+    return any(info.get("architecture") in AVX512 for info in threadpool_info())
+
+
+SMALL = 10**6  # multiplications
+AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")
 LARGE = 2**24  # multiplications: some 300 microseconds, several times what it costs to wake a thread
 
 

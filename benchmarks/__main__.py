@@ -2,9 +2,9 @@
 
 For each workload both sides run in processes of their own, a round of one, then a round of the other,
 so that what else the machine does falls on both. Either side's round lasts a third of a second, since
-it begins with waking up, and comes after a pause: threads spin for some 10 ms when their work is done and
-would be in the other side's way. The ratio is the peer's time for a step over handgrad's in the same
-round; above 1 handgrad is the faster. Each library runs with the kernels that it chooses:
+it begins with waking up, and comes after a pause: threads spin for some 10 ms when their work is done
+and would be in the other side's way. The ratio is the peer's time for a step over handgrad's in the
+same round; above 1 handgrad is the faster. Each library runs with the kernels that it chooses:
 OPENBLAS_CORETYPE, which would hold NumPy's to those of an older processor and PyTorch's not, is left
 out. Needs the extra `bench` (pip install -e '.[bench]'). With --write the whole table goes to
 docs/performance.md.

@@ -137,6 +137,43 @@ def test_products_of_matrices_and_of_stacks_are_shared_out(a, b, count, monkeypa
     assert second > 0 or len(longest) == 1
 
 
+@pytest.fixture
+def small_kernels(monkeypatch):
+    parallel._block_width.cache_clear()
+    monkeypatch.setattr(parallel, "_has_small_kernels", lambda: True)
+    yield
+    parallel._block_width.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("size", "N", "width"),
+    [
+        (2400, 640, 320),
+        (4704, 800, 200),
+        (9216, 1024, 64),
+        (2400, 400, 0),  # small as it is
+        (36864, 512, 0),  # a block would have fewer than 32 columns
+        (4704, 997, 0),
+    ],
+)
+def test_blocks_of_columns_are_small_products(size, N, width, small_kernels):
+    assert parallel._block_width(size, N) == width
+
+
+@pytest.mark.parametrize("large", [1, 10**9])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_product_in_blocks_is_the_product(large, count, small_kernels, monkeypatch):
+    monkeypatch.setattr(parallel, "SMALL", 35 * 40)
+    monkeypatch.setattr(parallel, "LARGE", large)
+    rng = np.random.default_rng(0)
+    a, rows = (rng.integers(-9, 9, shape).astype(np.float32) for shape in ((7, 5), (13, 192)))
+    b = np.lib.stride_tricks.sliding_window_view(rows, 5, axis=0).swapaxes(1, 2)  # they overlap
+    assert parallel._block_width(a.size, 192) == 32
+    with workers(count):
+        np.testing.assert_array_equal(parallel.matmul(a, b), np.einsum("ij,njk->nik", a, b))
+        assert parallel.matmul(a, b[:0]).shape == (0, 7, 192)
+
+
 def test_run_keeps_the_order_and_uses_the_threads():
     with workers(3):
         names = set()
