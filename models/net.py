@@ -152,7 +152,7 @@ class Net(Chain):
             if douts[0] is None:  # below the first layer with parameters
                 break
             if k == len(trunk) - 1:
-                douts = [by_itself(douts[0][part]) for part in parts]
+                douts = [douts[0][part] for part in parts]
             douts, more = self._stretch_backward(stretch, douts, caches)
             grads |= more
         return loss, grads
@@ -186,7 +186,7 @@ class Net(Chain):
         if stretch and self._joint(stretch[0]):
             dxs, *dparams = L.batchnorm_parts_backward(douts, caches)
             return dxs, dict(zip(self.layers[stretch[0]].names, dparams, strict=True))
-        through = lambda pair: self.backward_through(stretch, *pair)  # noqa: E731
+        through = lambda pair: self.backward_through(stretch, by_itself(pair[0]), pair[1])  # noqa: E731
         (dx, grads), *others = run(through, list(zip(douts, caches, strict=True)))
         for _, terms in others:
             _add(terms, grads)
