@@ -151,7 +151,7 @@ def matmul(a, b):
         return a @ b
     M, (K, N) = a.shape[-2], b.shape[-2:]
     longest = len(b) if stack else max(M, K, N)
-    share = 5 / 8 if work < 4 * LARGE else 1 / 2  # of this thread: the other has to wake up
+    share = 9 / 16 if work < 4 * LARGE else 1 / 2  # of this thread: the other has to wake up
     tile = 1 if stack or longest < 32 else 8  # numbers that BLAS takes at once
     middle = math.ceil(share * longest / tile) * tile
     shares = (slice(0, middle), slice(middle, None))
