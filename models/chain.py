@@ -122,8 +122,9 @@ class Chain:
     def _news(self, helper):
         """What the helper needs to make a chain of its own, unless it has been told before."""
         told = (self.layers, self.criterion, self.seed)
-        if helper.told == told:
-            return None
+        with contextlib.suppress(ValueError):  # arrays among the settings do not say: then once more
+            if helper.told == told:
+                return None
         helper.told = copy.deepcopy(told)
         return told
 

@@ -31,9 +31,16 @@ class DropoutNet(Net):
         self._add_affine(3)
 
 
+def with_an_array_among_its_settings():
+    model = DropoutNet()
+    model.layers[0].param["pad"] = np.array([1, 1])
+    return model
+
+
 NETS = {
     "lenet": lambda: LeNet5((1, 12, 12), 3, seed=0),
     "dropout": DropoutNet,
+    "array": with_an_array_among_its_settings,
     "convnet": lambda: ConvNet((4, "pool"), (8,), (1, 12, 12), 3, dropout=0.3, seed=0),
 }
 
