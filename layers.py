@@ -79,10 +79,10 @@ def affine_backward(dout, cache, need_dx=True):
 
 def relu_forward(x):
     """Rectifier: out = max(x, 0), for x of any shape."""
-    if np.iscomplexobj(x):
-        out = np.where(x.real <= 0, x.dtype.type(0), x)
-    else:
+    if x.dtype.kind == "f":
         out = x.clip(0, np.inf)  # takes a third of the time of np.maximum with one number
+    else:
+        out = np.where(x.real <= 0, x.dtype.type(0), x)
     return out, out
 
 

@@ -543,6 +543,13 @@ def test_relu_keeps_what_is_not_finite():
     np.testing.assert_array_equal(out, [0, np.inf, np.nan, 0])
 
 
+def test_relu_of_whole_numbers_gives_whole_numbers():
+    out, cache = L.relu_forward(np.array([-1, 0, 2]))
+    assert out.dtype.kind == "i"
+    assert out.tolist() == [0, 0, 2]
+    assert L.relu_backward(np.array([3, 4, 5]), cache).tolist() == [0, 0, 5]
+
+
 @pytest.mark.parametrize("pair", [L.affine_backward, L.conv_backward])
 def test_need_dx_leaves_only_dx_out(pair):
     forward, shapes, settings = {
