@@ -82,10 +82,13 @@ def pad_images(x, pad, value=0):
 
 
 def _apart(x):
-    """Images x to be read across, with gaps between those of a round length (see `_laid_apart`)."""
-    if len(x) < 2 or x.strides[0] % 256:
+    """Images x to be read across: with gaps if they lie one after the other and `_laid_apart` leaves
+    any between images of their size.
+    """
+    size = math.prod(x.shape[1:])
+    if len(x) < 2 or size % 64 or x.strides[0] != size * x.itemsize:
         return x
-    apart = _laid_apart((len(x), math.prod(x.shape[1:])), x.dtype).reshape(x.shape)
+    apart = _laid_apart((len(x), size), x.dtype).reshape(x.shape)
     apart[...] = x
     return apart
 

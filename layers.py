@@ -271,8 +271,8 @@ def batchnorm_parts_backward(douts, cache):
         if not count:  # running statistics do not depend on x
             return _cast(dout * spread(scale, dout), c.dtype)
         slope, shift = -scale * inv_std * dgamma / count, -scale * dbeta / count
-        parts = dout * spread(scale, dout), c * spread(slope, c)
-        return _cast(_plus(_plus(*parts), spread(shift, c)), c.dtype)
+        tilted = _plus(dout * spread(scale, dout), c * spread(slope, c))
+        return _cast(_plus(tilted, spread(shift, c)), c.dtype)
 
     dxs = run(dx, list(zip(douts, centred, strict=True)))
     shape = gamma.shape
@@ -559,9 +559,8 @@ def max_pool_backward_naive(dout, cache):
     for n, c, i, j in np.ndindex(dout.shape):
         rows, columns = _window(i, j, window, stride)
         block = framed[n, c, rows, columns]
-        column, row = np.unravel_index(
-            np.argmax(block.T), block.T.shape
-        )  # the leftmost, then uppermost
+        # Of the largest the leftmost, and there the uppermost.
+        column, row = np.unravel_index(np.argmax(block.T), block.T.shape)
         dframed[n, c, rows, columns][row, column] += dout[n, c, i, j]
     return _unpad(dframed, x_shape, pad)
 

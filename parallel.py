@@ -144,39 +144,42 @@ def matmul(a, b):
     """a @ b of two matrices, or of a matrix or a stack with a stack (n, K, N) of them; a large product
     is shared out to two workers, by the stack or along its longest side.
     """
-    work, stack = a.shape[-2] * b.size, b.ndim == 3
-    if stack and (work < LARGE or _in_a_part.get()):  # the same bits, shared out or not
-        return _stack_product(a, b)
+    work = a.shape[-2] * b.size
+    if b.ndim == 3:  # the same bits, shared out or not
+        return _stack_product(a, b, large=work >= LARGE and not _in_a_part.get())
     if work < LARGE:
         return a @ b
-    M, (K, N) = a.shape[-2], b.shape[-2:]
-    longest = len(b) if stack else max(M, K, N)
-    share = 9 / 16 if work < 4 * LARGE else 1 / 2  # of this thread: the other has to wake up
-    tile = 1 if stack or longest < 32 else 8  # numbers that BLAS takes at once
-    middle = math.ceil(share * longest / tile) * tile
-    shares = (slice(0, middle), slice(middle, None))
-    if not stack and K == longest:
+    (M, K), N = a.shape, b.shape[1]
+    longest = max(M, K, N)
+    shares = _shares(longest, work, tile=8 if longest >= 32 else 1)  # numbers that BLAS takes at once
+    if K == longest:
         here, there = run(lambda k: a[:, k] @ b[k], shares)
         return np.add(here, there, out=here)
-    out = np.empty((*b.shape[:-2], M, N), np.result_type(a, b))
-    if stack:
-        run(lambda n: _stack_product(a if a.ndim == 2 else a[n], b[n], out[n]), shares)
-    elif M == longest:
+    out = np.empty((M, N), np.result_type(a, b))
+    if M == longest:
         run(lambda rows: np.matmul(a[rows], b, out=out[rows]), shares)
     else:
         run(lambda columns: np.matmul(a, b[:, columns], out=out[:, columns]), shares)
     return out
 
 
-def _stack_product(a, b, out=None):
-    """a @ b with a stack b (n, K, N), for a matrix `a` in blocks of columns if that gains something."""
-    width = _block_width(a.shape[-2] * a.shape[-1], b.shape[-1]) if a.ndim == 2 and len(b) else 0
-    if not width:
-        return np.matmul(a, b, out=out)
-    if out is None:
-        out = np.empty((len(b), len(a), b.shape[-1]), np.result_type(a, b))
-    blocks, into = (m.reshape(*m.shape[:2], -1, width).swapaxes(1, 2) for m in (b, out))  # views
-    np.matmul(a, blocks, out=into)
+def _shares(size, work, tile=1):
+    """Two slices. The first is for this thread, and is the larger: the other has to wake up."""
+    middle = math.ceil((9 / 16 if work < 4 * LARGE else 1 / 2) * size / tile) * tile
+    return slice(0, middle), slice(middle, None)
+
+
+def _stack_product(a, b, large):
+    """a @ b with a stack b (n, K, N); for a matrix `a` in blocks of columns if that gains something."""
+    width = _block_width(a.size, b.shape[-1]) if a.ndim == 2 and len(b) else 0
+    if not (width or large):
+        return a @ b
+    into = out = np.empty((len(b), a.shape[-2], b.shape[-1]), np.result_type(a, b))
+    shares = _shares(len(b), a.shape[-2] * b.size) if large else [slice(None)]
+    if width:
+        b, into = (m.reshape(*m.shape[:2], -1, width).swapaxes(1, 2) for m in (b, out))  # views
+    a = np.broadcast_to(a, (len(b), *(1,) * (b.ndim - 3), *a.shape[-2:]))
+    run(lambda n: np.matmul(a[n], b[n], out=into[n]), shares)
     return out
 
 

@@ -45,7 +45,6 @@ class Helper:
             theirs.close()
             os.close(memory)
         self._answers, self._sent, self._rests_until = False, 0.0, 0.0
-        self.turn = 0  # how often it was sent something
         self.told = None  # what the caller need not say again
 
     @property
@@ -59,7 +58,6 @@ class Helper:
         """Have the method called; arrays that were sent before are gone."""
         if self._process is None:
             return
-        self.turn += 1
         self._ours.clear()
         try:
             self._connection.send((method, packed(args, self._ours)))

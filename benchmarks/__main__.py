@@ -28,8 +28,6 @@ from .workloads import REAL, WORKLOADS, flops
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 HEAD = "| workload | threads | peer | ratio | spread | goal | ours | unit | limit | MB ours | MB peer |"
-
-
 PAUSE = 0.05  # seconds
 
 

@@ -126,11 +126,8 @@ class Net(Chain):
         )
 
     def _by_parts(self, X, y, parts):
-        (loss, grads), *others = self.passes_of_parts(X, y, parts)
-        for more, terms in others:
-            loss += more
-            _add(terms, grads)
-        return loss, grads
+        losses, grads = zip(*self.passes_of_parts(X, y, parts), strict=True)
+        return sum(losses), _added(grads)
 
     def _by_stretches(self, X, y, parts):
         """The parts of a batch go their own ways from one batch norm to the next, where they meet, and
@@ -178,19 +175,18 @@ class Net(Chain):
     def _stretch_forward(self, stretch, xs, parts):
         if stretch and self._joint(stretch[0]):
             return self._call(stretch[0], L.batchnorm_parts_forward, xs, "train")
-        through = lambda pair: self.forward_through(stretch, pair[0], "train", pair[1])  # noqa: E731
-        results = run(through, list(zip(xs, parts, strict=True)))
+        pairs = list(zip(xs, parts, strict=True))
+        results = run(lambda pair: self.forward_through(stretch, pair[0], "train", pair[1]), pairs)
         return [list(column) for column in zip(*results, strict=True)]
 
     def _stretch_backward(self, stretch, douts, caches):
         if stretch and self._joint(stretch[0]):
             dxs, *dparams = L.batchnorm_parts_backward(douts, caches)
             return dxs, dict(zip(self.layers[stretch[0]].names, dparams, strict=True))
-        through = lambda pair: self.backward_through(stretch, by_itself(pair[0]), pair[1])  # noqa: E731
-        (dx, grads), *others = run(through, list(zip(douts, caches, strict=True)))
-        for _, terms in others:
-            _add(terms, grads)
-        return [dx, *(dx for dx, _ in others)], grads
+        pairs = list(zip(douts, caches, strict=True))
+        results = run(lambda pair: self.backward_through(stretch, by_itself(pair[0]), pair[1]), pairs)
+        dxs, grads = zip(*results, strict=True)
+        return list(dxs), _added(grads)
 
     def _add_penalty(self, loss, grads):
         if self.reg:
@@ -339,10 +335,13 @@ class Net(Chain):
         return f"W{k}", f"b{k}"
 
 
-def _add(terms, total):
-    """The gradients of one part to those of others."""
-    for name, term in terms.items():
-        total[name] += term
+def _added(grads):
+    """The gradients of several parts, added up in their order and in the memory of the first's."""
+    total, *others = grads
+    for terms in others:
+        for name, term in terms.items():
+            total[name] += term
+    return total
 
 
 FEW = 2**19  # parameters

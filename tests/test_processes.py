@@ -47,10 +47,19 @@ NETS = {
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    """Helpers are started with the first batch and never rest; none outlives the test."""
+    """Helpers are started with the first batch and never rest; none outlives the test. `turn` counts
+    how often one was sent something.
+    """
     monkeypatch.setattr(parallel, "PATIENCE", 0.0)
     monkeypatch.setattr(processes, "REST", 0)
-    started, start = [], processes._started
+    started, start, send = [], processes._started, processes.Helper.send
+
+    def counted(helper, *args):
+        helper.turn += 1
+        send(helper, *args)
+
+    monkeypatch.setattr(processes.Helper, "turn", 0, raising=False)
+    monkeypatch.setattr(processes.Helper, "send", counted)
 
     def watched(*args):
         started.append(start(*args))
@@ -245,8 +254,21 @@ def test_the_keyboard_ends_them_and_training_goes_on_afterwards():
     assert np.all(np.isfinite(run.loss_history))
 
 
+def check_interruption(model, name, function, helper, expected):
+    """It arrives and ends the helper at work: an answer that nobody waited for would be taken for the
+    next one.
+    """
+    data = images()
+    X, y = data["X_train"], data["y_train"]
+    setattr(model, name, function)
+    with pytest.raises(KeyboardInterrupt):
+        model.loss(X, y)
+    delattr(model, name)
+    assert not helper.ready
+    assert model.loss(X[:50], y[:50])[0] == expected
+
+
 def test_in_the_middle_of_their_work_too():
-    """They are ended: an answer that nobody waited for would be taken for the next one."""
     model, data = NETS["lenet"](), images()
     X, y = data["X_train"], data["y_train"]
 
@@ -256,12 +278,7 @@ def test_in_the_middle_of_their_work_too():
     with workers(2):
         expected, _ = model.loss(X[:50], y[:50])
         (helper,) = helpers()
-        model.forward_through = interrupted
-        with pytest.raises(KeyboardInterrupt):
-            model.loss(X, y)
-        del model.forward_through
-        assert not helper.ready
-        assert model.loss(X[:50], y[:50])[0] == expected
+        check_interruption(model, "forward_through", interrupted, helper, expected)
 
 
 def test_whoever_is_at_work_is_ended_even_if_another_failed_before(monkeypatch):
@@ -279,12 +296,7 @@ def test_whoever_is_at_work_is_ended_even_if_another_failed_before(monkeypatch):
         expected, _ = model.loss(X[:50], y[:50])
         receive = first.receive
         monkeypatch.setattr(first, "receive", lambda: receive() and None)
-        model.passes = interrupted
-        with pytest.raises(KeyboardInterrupt):
-            model.loss(X, y)
-        del model.passes
-        assert not second.ready
-        assert model.loss(X[:50], y[:50])[0] == expected
+        check_interruption(model, "passes", interrupted, second, expected)
 
 
 def test_the_keyboard_reaches_the_caller_only():
