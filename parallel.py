@@ -141,30 +141,59 @@ def helpers(make, wanted):
 
 
 def matmul(a, b):
-    """a @ b of two matrices, or of a matrix or a stack with a stack (n, K, N) of them; a large product
-    is shared out to two workers, by the stack or along its longest side.
+    """a @ b of two matrices, or of a matrix or a stack with a stack (n, K, N) of them.
+
+    It is cut along the stack or the longest side into blocks that BLAS multiplies fast, and if it is
+    large shared out to two workers.
     """
-    work = a.shape[-2] * b.size
-    if b.ndim == 3:  # the same bits, shared out or not
-        return _stack_product(a, b, large=work >= LARGE and not _in_a_part.get())
-    if work < LARGE:
-        return a @ b
-    (M, K), N = a.shape, b.shape[1]
+    (M, K), N = a.shape[-2:], b.shape[-1]
+    large = M * b.size >= LARGE
+    if b.ndim == 3:
+        return _stack_product(a, b, large)
     longest = max(M, K, N)
-    shares = _shares(longest, work, tile=8 if longest >= 32 else 1)  # numbers that BLAS takes at once
     if K == longest:
-        here, there = run(lambda k: a[:, k] @ b[k], shares)
-        return np.add(here, there, out=here)
-    out = np.empty((M, N), np.result_type(a, b))
+        return _sum_of_products(a, b, large)
     if M == longest:
-        run(lambda rows: np.matmul(a[rows], b, out=out[rows]), shares)
-    else:
-        run(lambda columns: np.matmul(a, b[:, columns], out=out[:, columns]), shares)
+        return _product_by_rows(a, b, large)
+    if not large:
+        return a @ b
+    out = np.empty((M, N), np.result_type(a, b))
+    run(lambda columns: np.matmul(a, b[:, columns], out=out[:, columns]), _shares(N, M * b.size, TILE))
+    return out
+
+
+def _sum_of_products(a, b, large):
+    """a @ b along K, its inner side: columns of a with rows of b, block by block, added up."""
+    (M, K), N = a.shape, b.shape[1]
+    width = _block_width(M * N, K, least=64)  # shorter ones take longer to add up than they gain
+    if width:
+        return _stack_product(
+            a.reshape(M, -1, width).swapaxes(0, 1), b.reshape(-1, width, N), large
+        ).sum(axis=0)
+    if not large:
+        return a @ b
+    here, there = run(lambda k: a[:, k] @ b[k], _shares(K, M * b.size, TILE))
+    return np.add(here, there, out=here)
+
+
+def _product_by_rows(a, b, large):
+    """a @ b along M: rows of a with all of b, block by block."""
+    (M, K), N = a.shape, b.shape[1]
+    width = _block_width(K * N, M)
+    if not (width or large):
+        return a @ b
+    into = out = np.empty((M, N), np.result_type(a, b))
+    if width:
+        a, into = (m.reshape(-1, width, m.shape[1]) for m in (a, out))  # views
+        b = np.ascontiguousarray(b)  # small products of transposed matrices are slow
+    shares = _shares(len(a), M * b.size, 1 if width else TILE) if large else [slice(None)]
+    run(lambda rows: np.matmul(a[rows], b, out=into[rows]), shares)
     return out
 
 
 def _shares(size, work, tile=1):
     """Two slices. The first is for this thread, and is the larger: the other has to wake up."""
+    tile = tile if size >= 4 * tile else 1
     middle = math.ceil((9 / 16 if work < 4 * LARGE else 1 / 2) * size / tile) * tile
     return slice(0, middle), slice(middle, None)
 
@@ -184,11 +213,13 @@ def _stack_product(a, b, large):
 
 
 @functools.cache
-def _block_width(size, N):
-    """How many of N columns make a small product with `size` numbers; 0 if there is nothing to gain."""
+def _block_width(size, N, least=32):
+    """How many of N rows or columns make a small product with `size` numbers; 0 if there is nothing to
+    gain.
+    """
     if size * N <= SMALL or not _has_small_kernels():
         return 0
-    return max((w for w in range(32, SMALL // size + 1) if N % w == 0), default=0)
+    return max((w for w in range(least, SMALL // size + 1) if N % w == 0), default=0)
 
 
 @functools.cache
@@ -201,6 +232,7 @@ def _has_small_kernels():
 
 SMALL = 10**6  # multiplications
 AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")
+TILE = 8  # numbers that BLAS takes at once
 LARGE = 2**24  # multiplications: some 300 microseconds, several times what it costs to wake a thread
 
 

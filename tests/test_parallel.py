@@ -174,6 +174,31 @@ def test_a_product_in_blocks_is_the_product(large, count, small_kernels, monkeyp
         assert parallel.matmul(a, b[:0]).shape == (0, 7, 192)
 
 
+@pytest.mark.parametrize("large", [1, 10**9])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(("M", "K", "N"), [(5, 192, 7), (192, 5, 7), (192, 35, 1), (1, 192, 35)])
+@pytest.mark.parametrize("orders", ["CC", "CF", "FC", "FF"])
+def test_a_tall_product_in_blocks_is_the_product(
+    M, K, N, orders, large, count, small_kernels, monkeypatch
+):
+    """Along the inner side or along the rows of the first."""
+    monkeypatch.setattr(parallel, "SMALL", 35 * 64)
+    monkeypatch.setattr(parallel, "LARGE", large)
+    stacked, matmul = [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda a, b, out: stacked.append(a.ndim) or matmul(a, b, out=out))
+    rng = np.random.default_rng(0)
+    a, b = (
+        np.asarray(rng.integers(-9, 9, shape), np.float32, order=order)
+        for shape, order in zip([(M, K), (K, N)], orders, strict=True)
+    )
+    with workers(count):
+        out = parallel.matmul(a, b)
+    np.testing.assert_array_equal(out, np.einsum("ij,jk->ik", a, b))
+    assert (out.dtype, out.shape) == (np.float32, (M, N))
+    if large == 1 or M == 192:
+        assert set(stacked) == {3}
+
+
 def test_run_keeps_the_order_and_uses_the_threads():
     with workers(3):
         names = set()
