@@ -42,14 +42,14 @@ def flatten(x):
     """Examples (N, d_1, ..., d_k) as rows (N, D): a view, or a copy that runs along memory."""
     N, D = len(x), math.prod(x.shape[1:])  # D by itself: an empty batch has no -1
     if _batch_is_innermost(x):
-        return np.moveaxis(x, 0, -1).reshape(D, N).T
+        return _batch_last(x).reshape(D, N).T
     return x.reshape(N, D)
 
 
 def unflatten(dout, w, x):
     """dout @ w.T, shaped as x (N, d_1, ..., d_k) and as a view of what BLAS gives, laid like x."""
     if _batch_is_innermost(x):
-        return np.moveaxis(matmul(w, dout.T).reshape(*x.shape[1:], len(x)), -1, 0)
+        return _batch_first(matmul(w, dout.T).reshape(*x.shape[1:], len(x)))
     return matmul(dout, w.T).reshape(x.shape)
 
 
@@ -57,14 +57,22 @@ def joined(parts):
     """Parts of a batch (N_1, ...), (N_2, ...) as one, laid so that to flatten it takes no copy."""
     if len(parts) == 1:
         return parts[0]
-    columns = [np.moveaxis(x, 0, -1) for x in parts]
+    columns = [_batch_last(x) for x in parts]
     whole = np.empty((*columns[0].shape[:-1], sum(map(len, parts))), columns[0].dtype)
-    return np.moveaxis(np.concatenate(columns, axis=-1, out=whole), -1, 0)
+    return _batch_first(np.concatenate(columns, axis=-1, out=whole))
 
 
 def by_itself(x):
     """Images x, copied if they lie among others: passes over them then run along memory."""
     return as_images(as_rows(x), x.shape) if x.ndim == 4 else x
+
+
+def _batch_last(x):
+    return x.transpose(*range(1, x.ndim), 0)
+
+
+def _batch_first(x):
+    return x.transpose(-1, *range(x.ndim - 1))
 
 
 def _batch_is_innermost(x):

@@ -185,7 +185,7 @@ def _product_by_rows(a, b, large):
     into = out = np.empty((M, N), np.result_type(a, b))
     if width:
         a, into = (m.reshape(-1, width, m.shape[1]) for m in (a, out))  # views
-        b = np.ascontiguousarray(b)  # small products of transposed matrices are slow
+        b = np.ascontiguousarray(b)  # small products with a transposed matrix are slow
     shares = _shares(len(a), M * b.size, 1 if width else TILE) if large else [slice(None)]
     run(lambda rows: np.matmul(a[rows], b, out=into[rows]), shares)
     return out
@@ -200,6 +200,8 @@ def _shares(size, work, tile=1):
 
 def _stack_product(a, b, large):
     """a @ b with a stack b (n, K, N); for a matrix `a` in blocks of columns if that gains something."""
+    if a.ndim == 3 and _pays_to_copy(*a.shape[-2:], b.shape[-1]):
+        b = np.ascontiguousarray(b)
     width = _block_width(a.size, b.shape[-1]) if a.ndim == 2 and len(b) else 0
     if not (width or large):
         return a @ b
@@ -220,6 +222,13 @@ def _block_width(size, N, least=32):
     if size * N <= SMALL or not _has_small_kernels():
         return 0
     return max((w for w in range(least, SMALL // size + 1) if N % w == 0), default=0)
+
+
+def _pays_to_copy(M, K, N):
+    """Is the second matrix, which may be transposed, better copied? Small products are slow with a
+    transposed one, but not by so much that few uses of each number would pay for the copy.
+    """
+    return M >= 100 and N >= 16 and M * K * N <= SMALL and _has_small_kernels()
 
 
 @functools.cache

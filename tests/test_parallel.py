@@ -199,6 +199,21 @@ def test_a_tall_product_in_blocks_is_the_product(
         assert set(stacked) == {3}
 
 
+@pytest.mark.parametrize(
+    ("M", "K", "N", "copied"),
+    [(150, 32, 16, True), (99, 32, 16, False), (150, 32, 15, False), (1500, 50, 16, False)],
+)
+def test_small_products_with_a_transposed_stack_copy_it(M, K, N, copied, small_kernels, monkeypatch):
+    """If each number is used often enough to pay for the copy."""
+    copies, copy = [], np.ascontiguousarray
+    monkeypatch.setattr(np, "ascontiguousarray", lambda b: copies.append(b) or copy(b))
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(-9, 9, shape).astype(np.float32) for shape in ((3, M, K), (3, N, K)))
+    out = parallel.matmul(a, b.swapaxes(1, 2))
+    np.testing.assert_array_equal(out, np.einsum("nik,njk->nij", a, b))
+    assert len(copies) == copied
+
+
 def test_run_keeps_the_order_and_uses_the_threads():
     with workers(3):
         names = set()
