@@ -19,7 +19,7 @@ import math
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from .parallel import matmul
+from .products import matmul
 
 
 def output_size(size, window, stride, pad):

@@ -43,7 +43,8 @@ from .im2col import (
     unfold,
     window_entries,
 )
-from .parallel import matmul, run
+from .parallel import run
+from .products import matmul
 
 # ---------------------------------------------------------------------------- affine
 

@@ -17,14 +17,10 @@ import concurrent.futures
 import contextlib
 import contextvars
 import ctypes
-import functools
 import itertools
-import math
 import os
 import threading
 import time
-
-import numpy as np
 
 from . import processes
 
@@ -138,111 +134,6 @@ def helpers(make, wanted):
     if not wanted or session is None or session.thread != threading.get_ident() or _in_a_part.get():
         return []
     return session.ready_helpers(make, wanted)
-
-
-def matmul(a, b):
-    """a @ b of two matrices, or of a matrix or a stack with a stack (n, K, N) of them.
-
-    It is cut along the stack or the longest side into blocks that BLAS multiplies fast, and if it is
-    large shared out to two workers.
-    """
-    (M, K), N = a.shape[-2:], b.shape[-1]
-    large = M * b.size >= LARGE
-    if b.ndim == 3:
-        return _stack_product(a, b, large)
-    longest = max(M, K, N)
-    if K == longest:
-        return _sum_of_products(a, b, large)
-    if M == longest:
-        return _product_by_rows(a, b, large)
-    if not large:
-        return a @ b
-    out = np.empty((M, N), np.result_type(a, b))
-    run(lambda columns: np.matmul(a, b[:, columns], out=out[:, columns]), _shares(N, M * b.size, TILE))
-    return out
-
-
-def _sum_of_products(a, b, large):
-    """a @ b along K, its inner side: columns of a with rows of b, block by block, added up."""
-    (M, K), N = a.shape, b.shape[1]
-    width = _block_width(M * N, K, least=64)  # shorter ones take longer to add up than they gain
-    if width:
-        return _stack_product(
-            a.reshape(M, -1, width).swapaxes(0, 1), b.reshape(-1, width, N), large
-        ).sum(axis=0)
-    if not large:
-        return a @ b
-    here, there = run(lambda k: a[:, k] @ b[k], _shares(K, M * b.size, TILE))
-    return np.add(here, there, out=here)
-
-
-def _product_by_rows(a, b, large):
-    """a @ b along M: rows of a with all of b, block by block."""
-    (M, K), N = a.shape, b.shape[1]
-    width = _block_width(K * N, M)
-    if not (width or large):
-        return a @ b
-    into = out = np.empty((M, N), np.result_type(a, b))
-    if width:
-        a, into = (m.reshape(-1, width, m.shape[1]) for m in (a, out))  # views
-        b = np.ascontiguousarray(b)  # small products with a transposed matrix are slow
-    shares = _shares(len(a), M * b.size, 1 if width else TILE) if large else [slice(None)]
-    run(lambda rows: np.matmul(a[rows], b, out=into[rows]), shares)
-    return out
-
-
-def _shares(size, work, tile=1):
-    """Two slices. The first is for this thread, and is the larger: the other has to wake up."""
-    tile = tile if size >= 4 * tile else 1
-    middle = math.ceil((9 / 16 if work < 4 * LARGE else 1 / 2) * size / tile) * tile
-    return slice(0, middle), slice(middle, None)
-
-
-def _stack_product(a, b, large):
-    """a @ b with a stack b (n, K, N); for a matrix `a` in blocks of columns if that gains something."""
-    if a.ndim == 3 and _pays_to_copy(*a.shape[-2:], b.shape[-1]):
-        b = np.ascontiguousarray(b)
-    width = _block_width(a.size, b.shape[-1]) if a.ndim == 2 and len(b) else 0
-    if not (width or large):
-        return a @ b
-    into = out = np.empty((len(b), a.shape[-2], b.shape[-1]), np.result_type(a, b))
-    shares = _shares(len(b), a.shape[-2] * b.size) if large else [slice(None)]
-    if width:
-        b, into = (m.reshape(*m.shape[:2], -1, width).swapaxes(1, 2) for m in (b, out))  # views
-    a = np.broadcast_to(a, (len(b), *(1,) * (b.ndim - 3), *a.shape[-2:]))
-    run(lambda n: np.matmul(a[n], b[n], out=into[n]), shares)
-    return out
-
-
-@functools.cache
-def _block_width(size, N, least=32):
-    """How many of N rows or columns make a small product with `size` numbers; 0 if there is nothing to
-    gain.
-    """
-    if size * N <= SMALL or not _has_small_kernels():
-        return 0
-    return max((w for w in range(least, SMALL // size + 1) if N % w == 0), default=0)
-
-
-def _pays_to_copy(M, K, N):
-    """Is the second matrix, which may be transposed, better copied? Small products are slow with a
-    transposed one, but not by so much that few uses of each number would pay for the copy.
-    """
-    return M >= 100 and N >= 16 and M * K * N <= SMALL and _has_small_kernels()
-
-
-@functools.cache
-def _has_small_kernels():
-    """Does BLAS multiply small matrices without copying them first? OpenBLAS does with AVX-512."""
-    from threadpoolctl import threadpool_info
-
-    return any(info.get("architecture") in AVX512 for info in threadpool_info())
-
-
-SMALL = 10**6  # multiplications
-AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")
-TILE = 8  # numbers that BLAS takes at once
-LARGE = 2**24  # multiplications: some 300 microseconds, several times what it costs to wake a thread
 
 
 def _blas_at_one_thread():

@@ -1,0 +1,198 @@
+"""However a product is cut and shared out, it is the product. Whole numbers, small enough for every
+order of the additions to give the same.
+"""
+
+import numpy as np
+import pytest
+from handgrad import products
+from handgrad.parallel import run, workers
+from handgrad.products import matmul
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered():
+    for function in (products._block, products._block_width):
+        function.cache_clear()
+    yield
+    for function in (products._block, products._block_width):
+        function.cache_clear()
+
+
+@pytest.fixture(params=[False, True], ids=["", "small kernels"])
+def small_kernels(request, monkeypatch):
+    """With a BLAS that has them, and with one that has not."""
+    monkeypatch.setattr(products, "_has_small_kernels", lambda: request.param)
+    return request.param
+
+
+@pytest.fixture
+def multiplied(monkeypatch):
+    """What np.matmul was given."""
+    pairs, multiply = [], np.matmul
+    monkeypatch.setattr(np, "matmul", lambda a, b, out: pairs.append((a, b)) or multiply(a, b, out=out))
+    return pairs
+
+
+def whole_numbers(*shapes, orders="CC"):
+    rng = np.random.default_rng(0)
+    return (
+        np.asarray(rng.integers(-9, 9, shape), np.float32, order=order)
+        for shape, order in zip(shapes, orders, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((7, 5), (5, 3)),
+        ((41, 5), (5, 3)),
+        ((90, 5), (5, 3)),
+        ((3, 7), (7, 5)),
+        ((3, 41), (41, 5)),
+        ((3, 5), (5, 7)),
+        ((3, 5), (5, 41)),
+        ((7, 7), (7, 7)),
+        ((1, 1), (1, 1)),
+        ((7, 5), (9, 5, 3)),
+        ((9, 7, 5), (9, 5, 3)),
+        ((7, 5), (1, 5, 3)),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("times", [1, 8])
+def test_large_products_are_shared_out_to_two(a, b, times, count, monkeypatch):
+    """Along the stack or the longest side."""
+    monkeypatch.setattr(products, "SMALL", 0)
+    monkeypatch.setattr(products, "LARGE", a[-2] * np.prod(b) / times)
+    monkeypatch.setattr(products, "_has_small_kernels", lambda: False)
+    shares, share_out = [], products.run
+    monkeypatch.setattr(products, "run", lambda f, parts: shares.append(parts) or share_out(f, parts))
+    a, b = whole_numbers(a, b)
+    with workers(count):
+        out = matmul(a, b)
+    assert out.dtype == np.float32
+    np.testing.assert_array_equal(out, np.einsum("...ij,...jk->...ik", a, b))
+    assert [len(parts) for parts in shares] == [2]
+    longest = np.empty(len(b) if b.ndim == 3 else max(*a.shape, *b.shape))
+    first, second = (len(longest[part]) for part in shares[0])
+    assert first >= second
+    assert second > 0 or len(longest) == 1
+
+
+@pytest.mark.parametrize("large", [1, 10**9])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("orders", ["CC", "CF", "FC", "FF"])
+@pytest.mark.parametrize(
+    ("M", "K", "N", "block"),
+    [
+        (5, 192, 7, (5, 64)),
+        (192, 5, 7, (64, 5)),
+        (192, 35, 1, (64, 35)),
+        (1, 192, 35, (1, 64)),
+        (7, 5, 192, None),
+        (97, 5, 7, None),  # 97 is no multiple of anything
+        (7, 97, 5, None),
+    ],
+)
+def test_tall_matrices_in_blocks(
+    M, K, N, block, orders, large, count, small_kernels, multiplied, monkeypatch
+):
+    """Along the inner side or along the rows of the first."""
+    monkeypatch.setattr(products, "SMALL", 35 * 64)
+    monkeypatch.setattr(products, "LARGE", large)
+    a, b = whole_numbers((M, K), (K, N), orders=orders)
+    with workers(count):
+        out = matmul(a, b)
+    np.testing.assert_array_equal(out, np.einsum("ij,jk->ik", a, b))
+    assert (out.dtype, out.shape) == (np.float32, (M, N))
+    pairs = [(a, b) for a, b in multiplied if a.ndim == 3]
+    assert {a.shape[1:] for a, _ in pairs} == ({block} if block and small_kernels else set())
+    assert all(b.flags.c_contiguous for _, b in pairs if b.ndim == 2)  # copied if it was not
+
+
+@pytest.mark.parametrize("large", [1, 10**9])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(
+    ("M", "block"), [(7, (7, 96)), (32, (16, 64)), (64, (16, 64)), (40, None), (33, None)]
+)
+def test_a_matrix_by_a_stack_in_blocks(M, block, large, count, small_kernels, multiplied, monkeypatch):
+    monkeypatch.setattr(products, "SMALL", 16 * 5 * 64)
+    monkeypatch.setattr(products, "LARGE", large)
+    a, rows = whole_numbers((M, 5), (13, 192))
+    b = np.lib.stride_tricks.sliding_window_view(rows, 5, axis=0).swapaxes(1, 2)  # they overlap
+    with workers(count):
+        np.testing.assert_array_equal(matmul(a, b), np.einsum("ij,njk->nik", a, b))
+        blocks = {(a.shape[-2], b.shape[-1]) for a, b in multiplied}
+        assert blocks == {block if block and small_kernels else (M, 192)}
+        assert matmul(a, b[:0]).shape == (0, M, 192)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((50, 300), (300, 40)),
+        ((300, 50), (50, 40)),
+        ((50, 40), (40, 300)),
+        ((32, 50), (9, 50, 192)),
+        ((9, 32, 50), (9, 50, 192)),
+    ],
+)
+def test_the_bits_are_the_same_for_any_number_of_workers(a, b, small_kernels, monkeypatch):
+    """And within a part of something that is shared out itself."""
+    monkeypatch.setattr(products, "SMALL", 50 * 40 * 64)
+    monkeypatch.setattr(products, "LARGE", 1)
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(shape).astype(np.float32) for shape in (a, b))
+    found = []
+    for count in (1, 2, 4):
+        with workers(count):
+            found += [matmul(a, b), *run(lambda pair: matmul(*pair), [(a, b)] * 3)]
+    for out in found[1:]:
+        np.testing.assert_array_equal(out, found[0])
+
+
+@pytest.mark.parametrize(
+    ("M", "K", "N", "block"),
+    [
+        (16, 150, 640, (16, 320)),
+        (32, 147, 800, (32, 200)),
+        (32, 288, 1024, (32, 64)),
+        (64, 288, 512, (32, 64)),
+        (128, 576, 256, (16, 64)),
+        (16, 150, 400, (16, 0)),  # small as it is
+        (128, 1152, 512, (128, 0)),  # blocks would be narrow, or have few rows
+        (72, 576, 512, (72, 0)),
+        (32, 147, 997, (32, 0)),
+    ],
+)
+def test_what_blocks_there_are(M, K, N, block, monkeypatch):
+    monkeypatch.setattr(products, "_has_small_kernels", lambda: True)
+    assert products._block(M, K, N) == block
+
+
+@pytest.mark.parametrize(
+    ("M", "K", "N", "copied"),
+    [(150, 32, 16, True), (99, 32, 16, False), (150, 32, 15, False), (1500, 50, 16, False)],
+)
+def test_small_products_with_a_transposed_stack_copy_it(
+    M, K, N, copied, small_kernels, multiplied, monkeypatch
+):
+    """If each number is used often enough to pay for the copy."""
+    copies, copy = [], np.ascontiguousarray
+    monkeypatch.setattr(np, "ascontiguousarray", lambda b: copies.append(b) or copy(b))
+    a, b = whole_numbers((3, M, K), (3, N, K))
+    np.testing.assert_array_equal(matmul(a, b.swapaxes(1, 2)), np.einsum("nik,njk->nij", a, b))
+    assert len(copies) == (copied and small_kernels)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128, np.longdouble])
+@pytest.mark.parametrize(
+    ("a", "b"), [((64, 5), (5, 3)), ((3, 64), (64, 5)), ((3, 5), (2, 5, 64)), ((2, 3, 5), (2, 5, 64))]
+)
+def test_the_wider_precision_is_kept(a, b, dtype, small_kernels, monkeypatch):
+    monkeypatch.setattr(products, "SMALL", 15 * 32)
+    a, b = whole_numbers(a, b)
+    for factors in ((a.astype(dtype), b), (a, b.astype(dtype))):
+        out = matmul(*factors)
+        assert out.dtype == dtype
+        np.testing.assert_array_equal(out, np.einsum("...ij,...jk->...ik", a, b))
