@@ -44,7 +44,7 @@ from .im2col import (
     window_entries,
 )
 from .parallel import run
-from .products import matmul
+from .products import matmul, sum_of_products
 
 # ---------------------------------------------------------------------------- affine
 
@@ -387,8 +387,8 @@ def conv_backward(dout, cache, need_dx=True):
     OW = output_size(x_shape[3], w.shape[3], stride[1], pad[1])
     _check_dout("conv_backward", dout, (N, F, OH, OW))
     drows = as_rows(dout).reshape(OH, F, OW_N)
-    dw = matmul(windows, drows.transpose(0, 2, 1))  # (OH, HH * WW * C, F): faster this way
-    dw = matrix_as_filters(dw.sum(axis=0).T, w.shape)
+    dw = sum_of_products(windows, drows.transpose(0, 2, 1))  # (HH * WW * C, F): faster this way
+    dw = matrix_as_filters(dw.T, w.shape)
     db = _feature_sums(drows)
     dx = _cast(_conv_dx(drows, w, x_shape, stride, pad), x_dtype) if need_dx else None
     return dx, _cast(dw, w.dtype), _cast(db, b_dtype)

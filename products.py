@@ -24,10 +24,10 @@ AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")
 
 
 def matmul(a, b):
-    """a @ b of two matrices, or of a matrix or a stack with a stack (n, K, N) of them."""
-    (M, K), N = a.shape[-2:], b.shape[-1]
+    """a @ b of two matrices, or of a matrix with a stack (n, K, N) of them."""
+    (M, K), N = a.shape, b.shape[-1]
     if b.ndim == 3:
-        return _matrix_by_stack(a, b) if a.ndim == 2 else _stack_by_stack(a, b)
+        return _matrix_by_stack(a, b)
     if M * K * N <= SMALL:
         return a @ b
     longest = max(M, K, N)
@@ -40,14 +40,25 @@ def matmul(a, b):
     return out
 
 
+def sum_of_products(a, b):
+    """a[0] @ b[0] + a[1] @ b[1] + ... of two stacks (n, M, K) and (n, K, N)."""
+    n, M, K, N = *a.shape, b.shape[2]
+    if _pays_to_copy(M, N, b.size):  # b may be transposed, and small products are slow with such
+        width = K if M * K * N <= SMALL else _block_width(M * N, K)
+        if width:
+            a = a.reshape(n, M, K // width, width).swapaxes(1, 2)  # a view
+            b = np.ascontiguousarray(b).reshape(n, K // width, width, N)
+    products = _empty(a, b, *a.shape[:-1], N)
+    _multiply(a, b, products)
+    return products.sum(axis=tuple(range(a.ndim - 2)))
+
+
 def _along_the_inner_side(a, b):
     """Columns of a by rows of b, added up."""
     (M, K), N = a.shape, b.shape[1]
     width = _block_width(M * N, K)
     if width:
-        products = _empty(a, b, K // width, M, N)
-        _multiply(a.reshape(M, -1, width).swapaxes(0, 1), b.reshape(-1, width, N), products)
-        return products.sum(axis=0)
+        return sum_of_products(a.reshape(M, -1, width).swapaxes(0, 1), b.reshape(-1, width, N))
     out, *others = run(lambda k: a[:, k] @ b[k], _shares(K, M * K * N, TILE))
     for product in others:
         out += product
@@ -63,16 +74,6 @@ def _along_rows(a, b):
         _multiply(a.reshape(-1, width, K), np.ascontiguousarray(b), out.reshape(-1, width, N))
     else:
         run(lambda m: np.matmul(a[m], b, out=out[m]), _shares(M, M * K * N, TILE))
-    return out
-
-
-def _stack_by_stack(a, b):
-    n, M, K, N = *a.shape, b.shape[2]
-    # Small products with a transposed matrix are slow, but to copy it pays only if it is used a lot.
-    if M >= 100 and N >= 16 and M * K * N <= SMALL and _has_small_kernels():
-        b = np.ascontiguousarray(b)
-    out = _empty(a, b, n, M, N)
-    _multiply(a, b, out)
     return out
 
 
@@ -139,6 +140,11 @@ def _block_width(size, N):
     if not _has_small_kernels():
         return 0
     return max((w for w in range(64, SMALL // max(1, size) + 1) if N % w == 0), default=0)
+
+
+def _pays_to_copy(M, N, size):
+    """Is each number of b used often enough, in rows that are not too short, and b in the cache?"""
+    return M >= 100 and N >= 16 and size <= 2**18 and _has_small_kernels()
 
 
 @functools.cache

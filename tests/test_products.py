@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from handgrad import products
 from handgrad.parallel import run, workers
-from handgrad.products import matmul
+from handgrad.products import matmul, sum_of_products
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,14 @@ def multiplied(monkeypatch):
     return pairs
 
 
+def product(a, b):
+    return (sum_of_products if a.ndim == 3 else matmul)(a, b)
+
+
+def expected(a, b):
+    return np.einsum("nij,njk->ik" if a.ndim == 3 else "...ij,...jk->...ik", a, b)
+
+
 def whole_numbers(*shapes, orders="CC"):
     rng = np.random.default_rng(0)
     return (
@@ -54,8 +62,9 @@ def whole_numbers(*shapes, orders="CC"):
         ((7, 7), (7, 7)),
         ((1, 1), (1, 1)),
         ((7, 5), (9, 5, 3)),
-        ((9, 7, 5), (9, 5, 3)),
         ((7, 5), (1, 5, 3)),
+        ((9, 7, 5), (9, 5, 3)),
+        ((1, 7, 5), (1, 5, 3)),
     ],
 )
 @pytest.mark.parametrize("count", [1, 2, 4])
@@ -69,9 +78,9 @@ def test_large_products_are_shared_out_to_two(a, b, times, count, monkeypatch):
     monkeypatch.setattr(products, "run", lambda f, parts: shares.append(parts) or share_out(f, parts))
     a, b = whole_numbers(a, b)
     with workers(count):
-        out = matmul(a, b)
+        out = product(a, b)
     assert out.dtype == np.float32
-    np.testing.assert_array_equal(out, np.einsum("...ij,...jk->...ik", a, b))
+    np.testing.assert_array_equal(out, expected(a, b))
     assert [len(parts) for parts in shares] == [2]
     longest = np.empty(len(b) if b.ndim == 3 else max(*a.shape, *b.shape))
     first, second = (len(longest[part]) for part in shares[0])
@@ -146,7 +155,7 @@ def test_the_bits_are_the_same_for_any_number_of_workers(a, b, small_kernels, mo
     found = []
     for count in (1, 2, 4):
         with workers(count):
-            found += [matmul(a, b), *run(lambda pair: matmul(*pair), [(a, b)] * 3)]
+            found += [product(a, b), *run(lambda pair: product(*pair), [(a, b)] * 3)]
     for out in found[1:]:
         np.testing.assert_array_equal(out, found[0])
 
@@ -170,19 +179,31 @@ def test_what_blocks_there_are(M, K, N, block, monkeypatch):
     assert products._block(M, K, N) == block
 
 
+@pytest.mark.parametrize("large", [1, 10**9])
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize(
-    ("M", "K", "N", "copied"),
-    [(150, 32, 16, True), (99, 32, 16, False), (150, 32, 15, False), (1500, 50, 16, False)],
+    ("M", "K", "N", "width"),
+    [
+        (150, 32, 16, 32),  # small as it is
+        (150, 640, 16, 320),
+        (99, 640, 16, None),  # each number is used too seldom to be copied for that
+        (150, 640, 15, None),
+        (150, 6400, 16, None),  # more than the cache holds
+        (150, 641, 16, None),
+    ],
 )
-def test_small_products_with_a_transposed_stack_copy_it(
-    M, K, N, copied, small_kernels, multiplied, monkeypatch
+def test_a_sum_of_products_copies_a_transposed_stack_for_small_products(
+    M, K, N, width, large, count, small_kernels, multiplied, monkeypatch
 ):
-    """If each number is used often enough to pay for the copy."""
-    copies, copy = [], np.ascontiguousarray
-    monkeypatch.setattr(np, "ascontiguousarray", lambda b: copies.append(b) or copy(b))
+    monkeypatch.setattr(products, "LARGE", large)
     a, b = whole_numbers((3, M, K), (3, N, K))
-    np.testing.assert_array_equal(matmul(a, b.swapaxes(1, 2)), np.einsum("nik,njk->nij", a, b))
-    assert len(copies) == (copied and small_kernels)
+    with workers(count):
+        out = sum_of_products(a, b.swapaxes(1, 2))
+    np.testing.assert_array_equal(out, expected(a, b.swapaxes(1, 2)))
+    in_blocks = width and small_kernels
+    assert {b.shape[-2] for _, b in multiplied} == {width if in_blocks else K}
+    assert {b.flags.c_contiguous for _, b in multiplied} == {bool(in_blocks)}
+    assert not sum_of_products(a[:0], b[:0].swapaxes(1, 2)).any()
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128, np.longdouble])
@@ -193,6 +214,6 @@ def test_the_wider_precision_is_kept(a, b, dtype, small_kernels, monkeypatch):
     monkeypatch.setattr(products, "SMALL", 15 * 32)
     a, b = whole_numbers(a, b)
     for factors in ((a.astype(dtype), b), (a, b.astype(dtype))):
-        out = matmul(*factors)
+        out = product(*factors)
         assert out.dtype == dtype
-        np.testing.assert_array_equal(out, np.einsum("...ij,...jk->...ik", a, b))
+        np.testing.assert_array_equal(out, expected(a, b))
