@@ -182,20 +182,43 @@ def fold(dwindows, x_shape, window, stride, pad, dtype):
     (HH, WW), (sh, sw), (ph, pw) = window, stride, pad
     N, C, H, W = x_shape
     OW = output_size(W, WW, sw, pw)
-    dcols = np.zeros((H + 2 * ph, WW * C, OW * N), dtype)
+    dcols = np.zeros((H + 2 * ph, WW, C, OW, N), dtype)
     for i, row in enumerate(dwindows):
-        dcols[sh * i : sh * i + HH] += row.reshape(HH, WW * C, OW * N)
-    return fold_columns(dcols[ph : ph + H], x_shape, WW, sw, pw)
-
-
-def fold_columns(dcols, x_shape, WW, sw, pw):
-    """What is left of `fold` when the rows have been added up: (H, WW * C, OW * N) to dx."""
-    N, C, H, W = x_shape
-    OW = output_size(W, WW, sw, pw)
-    entries = dcols.reshape(H, WW, C, OW, N)
-    drows = np.zeros((H, C, W + 2 * pw, N), dcols.dtype)
+        dcols[sh * i : sh * i + HH] += row.reshape(HH, WW, C, OW, N)
+    drows = np.zeros((H, C, W + 2 * pw, N), dtype)
     for j in range(WW):
-        drows[:, :, j : j + sw * (OW - 1) + 1 : sw] += entries[:, j]
+        drows[:, :, j : j + sw * (OW - 1) + 1 : sw] += dcols[ph : ph + H, j]
+    return _cropped(drows, pw, W)
+
+
+def room_for_columns(x_shape, WW, pw, dtype):
+    """An array (H, WW * C, OW * N) for `fold_columns`, to be filled. Each of its rows is followed by
+    zeros, as many as the filter reaches beyond the last column.
+    """
+    N, C, H, W = x_shape
+    M = output_size(W, WW, 1, pw) * N
+    columns = np.empty((H, WW * C, (W + 2 * pw) * N), dtype)
+    columns[..., M:] = 0
+    return columns[..., :M]
+
+
+def fold_columns(dcols, x_shape, WW, pw):
+    """What is left of `fold` at stride 1 when rows have been added up: (H, WW * C, OW * N) to dx.
+
+    Pixel w gets column w - j of entry j. In the memory of `room_for_columns` these lie at a fixed
+    distance from each other, and columns that there are none of are zeros: so all is one sum over a
+    view, along whole rows of images.
+    """
+    N, C, H, W = x_shape
+    row, entry, item = dcols.strides
+    shape, strides = (H, WW, C * (W + 2 * pw) * N), (row, C * entry - N * item, item)
+    shifted = as_strided(dcols, shape, strides, writeable=False)
+    drows = shifted.sum(axis=1)
+    return _cropped(drows.reshape(H, C, W + 2 * pw, N), pw, W)
+
+
+def _cropped(drows, pw, W):
+    """Rows (H, C, W + 2 * pw, N) as images, without the frame."""
     return drows[:, :, pw : pw + W].transpose(3, 1, 0, 2)
 
 

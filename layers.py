@@ -37,6 +37,7 @@ from .im2col import (
     matrix_as_filters,
     output_size,
     pad_images,
+    room_for_columns,
     spread,
     stack,
     unflatten,
@@ -44,7 +45,7 @@ from .im2col import (
     window_entries,
 )
 from .parallel import run
-from .products import matmul, sum_of_products
+from .products import matmul, matmul_stack, sum_of_products
 
 # ---------------------------------------------------------------------------- affine
 
@@ -371,7 +372,7 @@ def conv_forward(x, w, b, conv_param):
     stride, pad = _conv_settings("conv_forward", x, w, b, conv_param)
     OH, OW = _output_shape("conv_forward", x, w.shape[2:], stride, pad)
     windows = unfold(x, w.shape[2:], stride, pad)  # (OH, HH * WW * C, OW * N)
-    out = as_images(matmul(filters_as_matrix(w), windows), (len(x), len(w), OH, OW))
+    out = as_images(matmul_stack(filters_as_matrix(w), windows), (len(x), len(w), OH, OW))
     return _plus(out, spread(b, out)), (windows, w, b.dtype, x.shape, x.dtype, stride, pad)
 
 
@@ -399,16 +400,16 @@ def _conv_dx(drows, w, x_shape, stride, pad):
 
     The general way is windows of gradients, folded. At stride 1 a row of pixels stood under each row
     of the filter once, so that along H dx is itself a convolution, of dout with the filters upside
-    down: nothing is left to be folded but the columns, and with channels enough to fill a product of
-    matrices that is faster.
+    down: nothing is left to be folded but the columns.
     """
-    _, C, HH, WW = w.shape
+    _, _, HH, WW = w.shape
     frame = HH - 1 - pad[0]
-    if stride[0] == 1 and C >= 8 and frame >= 0:
-        dcols = matmul(filters_upside_down(w), stack(drows, HH, frame))  # (H, WW * C, OW * N)
-        return fold_columns(dcols, x_shape, WW, stride[1], pad[1])
-    filters = filters_as_matrix(w).T  # (HH * WW * C, F)
     dtype = np.result_type(w, drows)
+    if stride == (1, 1) and frame >= 0:
+        dcols = room_for_columns(x_shape, WW, pad[1], dtype)  # (H, WW * C, OW * N)
+        matmul_stack(filters_upside_down(w), stack(drows, HH, frame), out=dcols)
+        return fold_columns(dcols, x_shape, WW, pad[1])
+    filters = filters_as_matrix(w).T  # (HH * WW * C, F)
     dwindows = (filters @ drow for drow in drows)  # OH of (HH * WW * C, OW * N)
     return fold(dwindows, x_shape, (HH, WW), stride, pad, dtype)
 

@@ -24,10 +24,8 @@ AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")
 
 
 def matmul(a, b):
-    """a @ b of two matrices, or of a matrix with a stack (n, K, N) of them."""
-    (M, K), N = a.shape, b.shape[-1]
-    if b.ndim == 3:
-        return _matrix_by_stack(a, b)
+    """a @ b of two matrices."""
+    (M, K), N = a.shape, b.shape[1]
     if M * K * N <= SMALL:
         return a @ b
     longest = max(M, K, N)
@@ -38,19 +36,6 @@ def matmul(a, b):
     out = _empty(a, b, M, N)
     run(lambda n: np.matmul(a, b[:, n], out=out[:, n]), _shares(N, M * K * N, TILE))
     return out
-
-
-def sum_of_products(a, b):
-    """a[0] @ b[0] + a[1] @ b[1] + ... of two stacks (n, M, K) and (n, K, N)."""
-    n, M, K, N = *a.shape, b.shape[2]
-    if _pays_to_copy(M, N, b.size):  # b may be transposed, and small products are slow with such
-        width = K if M * K * N <= SMALL else _block_width(M * N, K)
-        if width:
-            a = a.reshape(n, M, K // width, width).swapaxes(1, 2)  # a view
-            b = np.ascontiguousarray(b).reshape(n, K // width, width, N)
-    products = _empty(a, b, *a.shape[:-1], N)
-    _multiply(a, b, products)
-    return products.sum(axis=tuple(range(a.ndim - 2)))
 
 
 def _along_the_inner_side(a, b):
@@ -77,9 +62,10 @@ def _along_rows(a, b):
     return out
 
 
-def _matrix_by_stack(a, b):
+def matmul_stack(a, b, out=None):
+    """a @ b of a matrix (M, K) and a stack of them (n, K, N): a new array (n, M, N), or `out`."""
     (M, K), (n, _, N) = a.shape, b.shape
-    out = _empty(a, b, n, M, N)
+    out = _empty(a, b, n, M, N) if out is None else out
     height, width = _block(M, K, N)
     if not width or not n:
         _multiply(a, b, out)
@@ -90,6 +76,19 @@ def _matrix_by_stack(a, b):
         out.reshape(n, -1, height, N // width, width).transpose(0, 3, 1, 2, 4),
     )
     return out
+
+
+def sum_of_products(a, b):
+    """a[0] @ b[0] + a[1] @ b[1] + ... of two stacks (n, M, K) and (n, K, N)."""
+    n, M, K, N = *a.shape, b.shape[2]
+    if _pays_to_copy(M, N, b.size):  # b may be transposed, and small products are slow with such
+        width = K if M * K * N <= SMALL else _block_width(M * N, K)
+        if width:
+            a = a.reshape(n, M, K // width, width).swapaxes(1, 2)  # a view
+            b = np.ascontiguousarray(b).reshape(n, K // width, width, N)
+    products = _empty(a, b, *a.shape[:-1], N)
+    _multiply(a, b, products)
+    return products.sum(axis=tuple(range(a.ndim - 2)))
 
 
 def _multiply(a, b, out):
