@@ -17,7 +17,6 @@ is a view with overlapping blocks, and `filters (F, HH * WW * C) @ windows` is t
 import math
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from .products import matmul
 
@@ -169,7 +168,7 @@ def _stacked(rows, HH, sh):
     H, K, M = rows.shape
     row, entry, item = rows.strides
     shape = (output_size(H, HH, sh, 0), HH * K, M)
-    return as_strided(rows, shape, (sh * row, entry, item), writeable=False)
+    return _seen_as(shape, (sh * row, entry, item), rows)
 
 
 def fold(dwindows, x_shape, window, stride, pad, dtype):
@@ -211,15 +210,23 @@ def fold_columns(dcols, x_shape, WW, pw):
     """
     N, C, H, W = x_shape
     row, entry, item = dcols.strides
-    shape, strides = (H, WW, C * (W + 2 * pw) * N), (row, C * entry - N * item, item)
-    shifted = as_strided(dcols, shape, strides, writeable=False)
-    drows = shifted.sum(axis=1)
+    shape = (H, WW, C * (W + 2 * pw) * N)
+    drows = _seen_as(shape, (row, C * entry - N * item, item), dcols).sum(axis=1)
     return _cropped(drows.reshape(H, C, W + 2 * pw, N), pw, W)
 
 
 def _cropped(drows, pw, W):
     """Rows (H, C, W + 2 * pw, N) as images, without the frame."""
     return drows[:, :, pw : pw + W].transpose(3, 1, 0, 2)
+
+
+def _seen_as(shape, strides, a):
+    """The memory that `a` begins, with its gaps, by other strides: a read-only view, whose entries may
+    be the same ones. Unlike with NumPy's as_strided all of it must lie within that memory.
+    """
+    view = np.ndarray(shape, a.dtype, a.base, strides=strides)
+    view.flags.writeable = False
+    return view
 
 
 def window_entries(x, axis, size, stride):
