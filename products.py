@@ -65,16 +65,13 @@ def _along_rows(a, b):
 def matmul_stack(a, b, out=None):
     """a @ b of a matrix (M, K) and a stack of them (n, K, N): a new array (n, M, N), or `out`."""
     (M, K), (n, _, N) = a.shape, b.shape
-    out = _empty(a, b, n, M, N) if out is None else out
+    into = out = _empty(a, b, n, M, N) if out is None else out
     height, width = _block(M, K, N)
-    if not width or not n:
-        _multiply(a, b, out)
-        return out
-    _multiply(
-        a.reshape(-1, height, K),  # (M / height, height, K)
-        b.reshape(n, K, -1, width).swapaxes(1, 2)[:, :, None],  # (n, N / width, 1, K, width)
-        out.reshape(n, -1, height, N // width, width).transpose(0, 3, 1, 2, 4),
-    )
+    if width:  # views
+        a = a.reshape(M // height, height, K)
+        b = b.reshape(n, K, N // width, width).swapaxes(1, 2)[:, :, None]  # (n, N / width, 1, K, width)
+        into = out.reshape(n, len(a), height, N // width, width).transpose(0, 3, 1, 2, 4)
+    _multiply(a, b, into)
     return out
 
 
