@@ -242,17 +242,18 @@ def batchnorm_parts_forward(xs, gamma, beta, bn_param):
     by_batch = training and count > 0  # an empty batch has no statistics of its own
     if by_batch:
         mean = sum(run(_feature_sums, xs)) / count
-    centred = run(lambda x: x - spread(mean, x), xs)
-    if by_batch:
-        squares = run(lambda c: _feature_products(c, c), centred)  # no abs: for a complex step
+        xs = run(lambda x: x - spread(mean, x), xs)
+        squares = run(lambda x: _feature_products(x, x), xs)  # no abs: for a complex step
         var = sum(squares) / count
         for (key, old), new in zip(running.items(), (mean, var), strict=True):
             mixed = momentum * old + (1 - momentum) * new.real.reshape(old.shape)
             bn_param[key] = mixed.astype(old.dtype)
+        mean = np.zeros_like(mean)  # that of what xs are now
     inv_std = 1 / np.sqrt(var + eps)
     scale = inv_std * gamma.ravel()
-    outs = run(lambda c: _plus(c * spread(scale, c), spread(beta, c)), centred)
-    return outs, (centred, inv_std, gamma, beta.dtype, count if by_batch else 0)
+    shift = beta.ravel() - mean * scale
+    outs = run(lambda x: _plus(x * spread(scale, x), spread(shift, x)), xs)
+    return outs, (xs, mean, inv_std, gamma, beta.dtype, count if by_batch else 0)
 
 
 def batchnorm_parts_backward(douts, cache):
@@ -262,21 +263,21 @@ def batchnorm_parts_backward(douts, cache):
     dx = gamma / std * (dout - mean(dout) - xhat * mean(dout * xhat)), and dbeta = sum(dout),
     dgamma = sum(dout * xhat) are these very means but for the count.
     """
-    centred, inv_std, gamma, beta_dtype, count = cache
-    products = run(lambda pair: _feature_products(*pair), list(zip(douts, centred, strict=True)))
-    dgamma = sum(products) * inv_std
+    xs, mean, inv_std, gamma, beta_dtype, count = cache  # in training xs are centred: their mean is 0
+    products = run(lambda pair: _feature_products(*pair), list(zip(douts, xs, strict=True)))
     dbeta = sum(run(_feature_sums, douts))
+    dgamma = (sum(products) - mean * dbeta) * inv_std
     scale = inv_std * gamma.ravel()
 
     def dx(pair):
-        dout, c = pair
+        dout, x = pair
         if not count:  # running statistics do not depend on x
-            return _cast(dout * spread(scale, dout), c.dtype)
+            return _cast(dout * spread(scale, dout), x.dtype)
         slope, shift = -scale * inv_std * dgamma / count, -scale * dbeta / count
-        tilted = _plus(dout * spread(scale, dout), c * spread(slope, c))
-        return _cast(_plus(tilted, spread(shift, c)), c.dtype)
+        tilted = _plus(dout * spread(scale, dout), x * spread(slope, x))
+        return _cast(_plus(tilted, spread(shift, x)), x.dtype)
 
-    dxs = run(dx, list(zip(douts, centred, strict=True)))
+    dxs = run(dx, list(zip(douts, xs, strict=True)))
     shape = gamma.shape
     return dxs, _cast(dgamma, gamma.dtype).reshape(shape), _cast(dbeta, beta_dtype).reshape(shape)
 
