@@ -83,7 +83,8 @@ def pad_images(x, pad, value=0):
     if pad == (0, 0):
         return x
     N, C, H, W = x.shape
-    framed = np.full((H + 2 * pad[0], C, W + 2 * pad[1], N), value, x.dtype).transpose(3, 1, 0, 2)
+    framed = np.empty((H + 2 * pad[0], C, W + 2 * pad[1], N), x.dtype).transpose(3, 1, 0, 2)
+    framed.fill(value)
     framed[:, :, pad[0] : pad[0] + H, pad[1] : pad[1] + W] = _apart(x)
     return framed
 
