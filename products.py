@@ -43,7 +43,8 @@ def _along_the_inner_side(a, b):
     (M, K), N = a.shape, b.shape[1]
     width = _block_width(M * N, K)
     if width:
-        return sum_of_products(a.reshape(M, -1, width).swapaxes(0, 1), b.reshape(-1, width, N))
+        n = K // width
+        return sum_of_products(a.reshape(M, n, width).swapaxes(0, 1), b.reshape(n, width, N))
     out, *others = run(lambda k: a[:, k] @ b[k], _shares(K, M * K * N, TILE))
     for product in others:
         out += product
@@ -110,7 +111,7 @@ def _shares(size, work, tile=1):
         return [slice(None)]
     tile = tile if size >= 4 * tile else 1
     middle = math.ceil((9 / 16 if work < 4 * LARGE else 1 / 2) * size / tile) * tile
-    return slice(0, middle), slice(middle, None)
+    return [slice(0, middle), slice(middle, None)]
 
 
 def _empty(a, b, *shape):

@@ -508,6 +508,13 @@ def test_conv_equals_the_loops_where_images_are_laid_apart(shape, pad):
     agree(*pairs, arrays, {"pad": pad}, "C")
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_conv_equals_the_loops_where_the_frame_is_wider_than_the_filter(size):
+    arrays = drawn([(2, 3, 4, 5), (2, 3, size, size), (2,)])
+    pairs = (L.conv_forward, L.conv_backward, L.conv_forward_naive, L.conv_backward_naive)
+    agree(*pairs, arrays, {"pad": 2}, "C")
+
+
 @given(windows(), st.booleans())
 def test_max_pool_equals_the_loops(case, ties):
     x_shape, (PH, PW), stride, pad, order = case

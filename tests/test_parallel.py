@@ -250,7 +250,7 @@ def counted(monkeypatch):
         counts["unfold"] += 1
         owner = windows
         while owner.base is not None:
-            owner = owner.base if isinstance(owner.base, np.ndarray) else owner.base.base
+            owner = owner.base
         counts["gathered"] += owner.nbytes
         return windows
 
@@ -279,6 +279,28 @@ def test_rows_of_windows_keep_their_distance_in_memory(N):
     for rows in (windows, gradients):
         assert rows.shape[2] * 4 % 2048 == 0
         assert rows.strides[1] % 1024 not in (0, 512)
+        assert not rows.flags.writeable  # the blocks overlap
+
+
+@pytest.mark.parametrize(
+    ("param", "way"),
+    [
+        ({"pad": 1}, "fold_columns"),
+        ({"stride": 2}, "fold"),
+        ({"stride": (1, 2)}, "fold"),
+        ({"pad": (3, 0)}, "fold"),  # beyond the filter
+    ],
+)
+def test_dx_at_stride_1_is_a_convolution_and_one_sum(param, way, monkeypatch):
+    from handgrad import layers
+
+    ways = []
+    for name in ("fold", "fold_columns"):
+        original = getattr(layers, name)
+        monkeypatch.setattr(layers, name, lambda *a, n=name, f=original: ways.append(n) or f(*a))
+    x, w = np.zeros((2, 1, 6, 6), np.float32), np.zeros((4, 1, 3, 3), np.float32)
+    layers.conv_backward(*layers.conv_forward(x, w, np.zeros(4, np.float32), param))
+    assert ways == [way]
 
 
 def test_arrays_keep_the_batch_innermost_on_their_way():

@@ -2,6 +2,8 @@
 order of the additions to give the same.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 from handgrad import products
@@ -23,6 +25,15 @@ def small_kernels(request, monkeypatch):
     """With a BLAS that has them, and with one that has not."""
     monkeypatch.setattr(products, "_has_small_kernels", lambda: request.param)
     return request.param
+
+
+@pytest.fixture(params=itertools.product([1, 10**9], [1, 2]), ids=str)
+def shared_out_or_not(request, monkeypatch):
+    """By one worker or two, with all products large or none."""
+    large, count = request.param
+    monkeypatch.setattr(products, "LARGE", large)
+    with workers(count):
+        yield
 
 
 @pytest.fixture
@@ -88,8 +99,6 @@ def test_large_products_are_shared_out_to_two(a, b, times, count, monkeypatch):
     assert second > 0 or len(longest) == 1
 
 
-@pytest.mark.parametrize("large", [1, 10**9])
-@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("orders", ["CC", "CF", "FC", "FF"])
 @pytest.mark.parametrize(
     ("M", "K", "N", "block"),
@@ -104,14 +113,12 @@ def test_large_products_are_shared_out_to_two(a, b, times, count, monkeypatch):
     ],
 )
 def test_tall_matrices_in_blocks(
-    M, K, N, block, orders, large, count, small_kernels, multiplied, monkeypatch
+    M, K, N, block, orders, shared_out_or_not, small_kernels, multiplied, monkeypatch
 ):
     """Along the inner side or along the rows of the first."""
     monkeypatch.setattr(products, "SMALL", 35 * 64)
-    monkeypatch.setattr(products, "LARGE", large)
     a, b = whole_numbers((M, K), (K, N), orders=orders)
-    with workers(count):
-        out = matmul(a, b)
+    out = matmul(a, b)
     np.testing.assert_array_equal(out, np.einsum("ij,jk->ik", a, b))
     assert (out.dtype, out.shape) == (np.float32, (M, N))
     pairs = [(a, b) for a, b in multiplied if a.ndim == 3]
@@ -119,21 +126,28 @@ def test_tall_matrices_in_blocks(
     assert all(b.flags.c_contiguous for _, b in pairs if b.ndim == 2)  # copied if it was not
 
 
-@pytest.mark.parametrize("large", [1, 10**9])
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("rows", [64, 191, 384])
+def test_matrices_that_do_not_fit_are_refused(rows, small_kernels, monkeypatch):
+    """Also where the rows make whole blocks, one of which would be taken for all."""
+    monkeypatch.setattr(products, "SMALL", 35 * 64)
+    a, b = whole_numbers((5, 192), (rows, 7))
+    with pytest.raises(ValueError, match="reshape|mismatch"):  # NumPy's: layers look at shapes first
+        matmul(a, b)
+
+
 @pytest.mark.parametrize(
     ("M", "block"), [(7, (7, 96)), (32, (16, 64)), (64, (16, 64)), (40, None), (33, None)]
 )
-def test_a_matrix_by_a_stack_in_blocks(M, block, large, count, small_kernels, multiplied, monkeypatch):
+def test_a_matrix_by_a_stack_in_blocks(
+    M, block, shared_out_or_not, small_kernels, multiplied, monkeypatch
+):
     monkeypatch.setattr(products, "SMALL", 16 * 5 * 64)
-    monkeypatch.setattr(products, "LARGE", large)
     a, rows = whole_numbers((M, 5), (13, 192))
     b = np.lib.stride_tricks.sliding_window_view(rows, 5, axis=0).swapaxes(1, 2)  # they overlap
-    with workers(count):
-        np.testing.assert_array_equal(matmul_stack(a, b), expected(a, b))
-        blocks = {(a.shape[-2], b.shape[-1]) for a, b in multiplied}
-        assert blocks == {block if block and small_kernels else (M, 192)}
-        assert matmul_stack(a, b[:0]).shape == (0, M, 192)
+    np.testing.assert_array_equal(matmul_stack(a, b), expected(a, b))
+    blocks = {(a.shape[-2], b.shape[-1]) for a, b in multiplied}
+    assert blocks == {block if block and small_kernels else (M, 192)}
+    assert matmul_stack(a, b[:0]).shape == (0, M, 192)
 
 
 @pytest.mark.parametrize(
@@ -179,8 +193,6 @@ def test_what_blocks_there_are(M, K, N, block, monkeypatch):
     assert products._block(M, K, N) == block
 
 
-@pytest.mark.parametrize("large", [1, 10**9])
-@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize(
     ("M", "K", "N", "width"),
     [
@@ -193,12 +205,10 @@ def test_what_blocks_there_are(M, K, N, block, monkeypatch):
     ],
 )
 def test_a_sum_of_products_copies_a_transposed_stack_for_small_products(
-    M, K, N, width, large, count, small_kernels, multiplied, monkeypatch
+    M, K, N, width, shared_out_or_not, small_kernels, multiplied
 ):
-    monkeypatch.setattr(products, "LARGE", large)
     a, b = whole_numbers((3, M, K), (3, N, K))
-    with workers(count):
-        out = sum_of_products(a, b.swapaxes(1, 2))
+    out = sum_of_products(a, b.swapaxes(1, 2))
     np.testing.assert_array_equal(out, expected(a, b.swapaxes(1, 2)))
     in_blocks = width and small_kernels
     assert {b.shape[-2] for _, b in multiplied} == {width if in_blocks else K}
