@@ -41,10 +41,12 @@ def matmul(a, b):
 def _along_the_inner_side(a, b):
     """Columns of a by rows of b, added up."""
     (M, K), N = a.shape, b.shape[1]
-    width = _block_width(M * N, K)
-    if width:
-        n = K // width
-        return sum_of_products(a.reshape(M, n, width).swapaxes(0, 1), b.reshape(n, width, N))
+    height, depth = _block_of_rows(M, K, N)
+    if depth:
+        a = a.reshape(M // height, height, K // depth, depth).transpose(2, 0, 1, 3)  # a view
+        products = _empty(a, b, K // depth, M // height, height, N)
+        _multiply(a, b.reshape(K // depth, 1, depth, N), products)
+        return products.sum(axis=0).reshape(M, N)
     out, *others = run(lambda k: a[:, k] @ b[k], _shares(K, M * K * N, TILE))
     for product in others:
         out += product
@@ -55,9 +57,9 @@ def _along_rows(a, b):
     """Rows of a by all of b."""
     (M, K), N = a.shape, b.shape[1]
     out = _empty(a, b, M, N)
-    width = _block_width(K * N, M)
-    if width:  # b is copied if it is transposed: with such a matrix small products are slow
-        _multiply(a.reshape(-1, width, K), np.ascontiguousarray(b), out.reshape(-1, width, N))
+    height = _most(M, K * N, least=16)
+    if height:  # b is copied if it is transposed: with such a matrix short products are slow
+        _multiply(a.reshape(-1, height, K), np.ascontiguousarray(b), out.reshape(-1, height, N))
     else:
         run(lambda m: np.matmul(a[m], b, out=out[m]), _shares(M, M * K * N, TILE))
     return out
@@ -79,14 +81,16 @@ def matmul_stack(a, b, out=None):
 def sum_of_products(a, b):
     """a[0] @ b[0] + a[1] @ b[1] + ... of two stacks (n, M, K) and (n, K, N)."""
     n, M, K, N = *a.shape, b.shape[2]
-    if _pays_to_copy(M, N, b.size):  # b may be transposed, and small products are slow with such
-        width = K if M * K * N <= SMALL else _block_width(M * N, K)
-        if width:
-            a = a.reshape(n, M, K // width, width).swapaxes(1, 2)  # a view
-            b = np.ascontiguousarray(b).reshape(n, K // width, width, N)
-    products = _empty(a, b, *a.shape[:-1], N)
+    height, depth, width = _block_of_dots(M, K, N) if b.strides[1] == b.itemsize else (M, K, N)
+    if (height, depth, width) != (M, K, N):  # views: (n, K / depth, M / height, N / width, ., .)
+        a = a.reshape(n, M // height, 1, height, K // depth, depth).transpose(0, 4, 1, 2, 3, 5)
+        b = b.reshape(n, 1, K // depth, depth, N // width, width).transpose(0, 2, 1, 4, 3, 5)
+        products = _empty(a, b, n, K // depth, M // height, N // width, height, width)
+        _multiply(a, b, products)
+        return products.sum(axis=(0, 1)).swapaxes(1, 2).reshape(M, N)
+    products = _empty(a, b, n, M, N)
     _multiply(a, b, products)
-    return products.sum(axis=tuple(range(a.ndim - 2)))
+    return products.sum(axis=0)
 
 
 def _multiply(a, b, out):
@@ -123,25 +127,46 @@ def _block(M, K, N):
     """The height and width (0: whole) of the blocks to cut an M x N product into."""
     if M * K * N > SMALL:
         for height in (M, *(M // p for p in (2, 4, 8, 16) if M % (16 * p) == 0)):
-            width = _block_width(height * K, N)
+            width = _most(N, height * K, least=64)
             if width:
                 return height, width
     return M, 0
 
 
 @functools.cache
-def _block_width(size, N):
-    """How many of N rows or columns make a small product with `size` other numbers; 0 if that would
-    be few, or if there is nothing to gain.
+def _block_of_rows(M, K, N):
+    """The height and depth (0: whole) of the blocks to cut a sum over a long K into: deep ones."""
+    for height in range(M, 15, -1):
+        depth = 0 if M % height else _most(K, height * N, least=160)
+        if depth:
+            return height, depth
+    return M, _most(K, M * N, least=64)
+
+
+@functools.cache
+def _block_of_dots(M, K, N):
+    """The height, depth and width of the blocks to cut products into whose entries are dot products
+    of long rows: OpenBLAS has a small kernel for them, too, but takes it for up to 1200 entries only.
     """
-    if not _has_small_kernels():
-        return 0
-    return max((w for w in range(64, SMALL // max(1, size) + 1) if N % w == 0), default=0)
+    depth, width = _divisor(K, 1024), _divisor(N, 16)
+    height = _divisor(M, min(64, SMALL // max(1, width * depth)))
+    is_small = M * N <= 1200 and M * K * N <= SMALL
+    pays = min(depth, height * width) >= 160 and _has_small_kernels()
+    return (height, depth, width) if pays and not is_small else (M, K, N)
 
 
-def _pays_to_copy(M, N, size):
-    """Is each number of b used often enough, in rows that are not too short, and b in the cache?"""
-    return M >= 100 and N >= 16 and size <= 2**18 and _has_small_kernels()
+@functools.cache
+def _most(size, others, least):
+    """The most entries of a side that make a small product with `others` numbers and leave no rest;
+    0 if that would be fewer than `least`, or if there is nothing to gain.
+    """
+    most = _divisor(size, SMALL // max(1, others))
+    return most if most >= least and _has_small_kernels() else 0
+
+
+def _divisor(size, most):
+    """The largest divisor that is not above `most`; 1 if there is none."""
+    return next((d for d in range(min(size, most), 1, -1) if size % d == 0), 1)
 
 
 @functools.cache

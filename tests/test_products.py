@@ -13,10 +13,11 @@ from handgrad.products import matmul, matmul_stack, sum_of_products
 
 @pytest.fixture(autouse=True)
 def nothing_remembered():
-    for function in (products._block, products._block_width):
+    remembering = [f for f in vars(products).values() if hasattr(f, "cache_clear")]
+    for function in remembering:
         function.cache_clear()
     yield
-    for function in (products._block, products._block_width):
+    for function in remembering:
         function.cache_clear()
 
 
@@ -101,28 +102,33 @@ def test_large_products_are_shared_out_to_two(a, b, times, count, monkeypatch):
 
 @pytest.mark.parametrize("orders", ["CC", "CF", "FC", "FF"])
 @pytest.mark.parametrize(
-    ("M", "K", "N", "block"),
+    ("M", "K", "N", "small", "block"),
     [
-        (5, 192, 7, (5, 64)),
-        (192, 5, 7, (64, 5)),
-        (192, 35, 1, (64, 35)),
-        (1, 192, 35, (1, 64)),
-        (7, 5, 192, None),
-        (97, 5, 7, None),  # 97 is no multiple of anything
-        (7, 97, 5, None),
+        (5, 192, 7, 35 * 64, (5, 64)),
+        (1, 192, 35, 35 * 64, (1, 64)),
+        (7, 97, 5, 35 * 64, None),  # 97 is no multiple of anything
+        (48, 480, 7, 16 * 160 * 7, (16, 160)),  # rather few rows than not deep
+        (48, 480, 7, 16 * 160 * 6, None),
+        (45, 480, 7, 16 * 160 * 7, None),
+        (192, 5, 7, 35 * 64, (64, 5)),
+        (192, 35, 1, 35 * 64, (64, 35)),
+        (192, 35, 7, 35 * 7 * 16, (16, 35)),
+        (192, 35, 7, 35 * 7 * 15, None),
+        (97, 5, 7, 35 * 64, None),
+        (7, 5, 192, 35 * 64, None),
     ],
 )
 def test_tall_matrices_in_blocks(
-    M, K, N, block, orders, shared_out_or_not, small_kernels, multiplied, monkeypatch
+    M, K, N, small, block, orders, shared_out_or_not, small_kernels, multiplied, monkeypatch
 ):
     """Along the inner side or along the rows of the first."""
-    monkeypatch.setattr(products, "SMALL", 35 * 64)
+    monkeypatch.setattr(products, "SMALL", small)
     a, b = whole_numbers((M, K), (K, N), orders=orders)
     out = matmul(a, b)
     np.testing.assert_array_equal(out, np.einsum("ij,jk->ik", a, b))
     assert (out.dtype, out.shape) == (np.float32, (M, N))
-    pairs = [(a, b) for a, b in multiplied if a.ndim == 3]
-    assert {a.shape[1:] for a, _ in pairs} == ({block} if block and small_kernels else set())
+    pairs = [(a, b) for a, b in multiplied if a.ndim > 2]
+    assert {a.shape[-2:] for a, _ in pairs} == ({block} if block and small_kernels else set())
     assert all(b.flags.c_contiguous for _, b in pairs if b.ndim == 2)  # copied if it was not
 
 
@@ -194,26 +200,49 @@ def test_what_blocks_there_are(M, K, N, block, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("M", "K", "N", "width"),
+    ("M", "K", "N", "block"),
     [
-        (150, 32, 16, 32),  # small as it is
-        (150, 640, 16, 320),
-        (99, 640, 16, None),  # each number is used too seldom to be copied for that
-        (150, 640, 15, None),
-        (150, 6400, 16, None),  # more than the cache holds
-        (150, 641, 16, None),
+        (100, 3072, 100, (50, 192)),
+        (256, 3072, 100, (32, 256)),
+        (1000, 3072, 10, (500, 192)),
+        (97, 3072, 100, (97, 96)),  # no other height
+        (256, 3072, 1000, (256, 0)),
     ],
 )
-def test_a_sum_of_products_copies_a_transposed_stack_for_small_products(
-    M, K, N, width, shared_out_or_not, small_kernels, multiplied
+def test_what_blocks_of_rows_there_are(M, K, N, block, monkeypatch):
+    monkeypatch.setattr(products, "_has_small_kernels", lambda: True)
+    assert products._block_of_rows(M, K, N) == block
+
+
+@pytest.mark.parametrize(
+    ("M", "K", "N", "block"),
+    [
+        (147, 800, 32, (49, 800, 16)),
+        (288, 1024, 32, (48, 1024, 16)),
+        (27, 2048, 32, (27, 1024, 16)),
+        (150, 1280, 6, (50, 640, 6)),  # 900 entries, but not small
+        (150, 320, 16, (50, 320, 16)),  # small, but more than 1200 entries
+        (25, 896, 6, None),  # small as it is
+        (150, 150, 16, None),  # the rows are short, or have short parts only
+        (150, 1031, 16, None),
+        (150, 640, 17, None),  # blocks would be narrow, or low
+        (67, 640, 32, None),
+    ],
+)
+def test_a_sum_of_products_in_blocks_of_dots(
+    M, K, N, block, shared_out_or_not, small_kernels, multiplied
 ):
+    """Where the second stack is transposed, and where it is not."""
     a, b = whole_numbers((3, M, K), (3, N, K))
     out = sum_of_products(a, b.swapaxes(1, 2))
     np.testing.assert_array_equal(out, expected(a, b.swapaxes(1, 2)))
-    in_blocks = width and small_kernels
-    assert {b.shape[-2] for _, b in multiplied} == {width if in_blocks else K}
-    assert {b.flags.c_contiguous for _, b in multiplied} == {bool(in_blocks)}
+    in_blocks = block if block and small_kernels else (M, K, N)
+    assert {(*a.shape[-2:], b.shape[-1]) for a, b in multiplied} == {in_blocks}
     assert not sum_of_products(a[:0], b[:0].swapaxes(1, 2)).any()
+    multiplied.clear()
+    laid_out = np.ascontiguousarray(b.swapaxes(1, 2))
+    np.testing.assert_array_equal(sum_of_products(a, laid_out), out)
+    assert {(*a.shape[-2:], b.shape[-1]) for a, b in multiplied} == {(M, K, N)}
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128, np.longdouble])
