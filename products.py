@@ -19,6 +19,7 @@ from .parallel import run
 
 SMALL = 10**6  # multiplications
 LARGE = 2**24  # multiplications: some 300 microseconds, several times what it costs to wake a thread
+WAKE = 2**21 + 2**19  # multiplications done while a thread wakes up
 TILE = 8  # numbers that BLAS takes at once
 AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")
 
@@ -108,13 +109,13 @@ def _multiply(a, b, out):
 
 
 def _shares(size, work, tile=1):
-    """One slice, or two for a large product: the first is for this thread, and is the larger unless
-    there is much to do, because the other has to wake up.
+    """One slice, or two for a large product: the first is for this thread, and is the larger, because
+    the other has to wake up.
     """
     if work < LARGE:
         return [slice(None)]
     tile = tile if size >= 4 * tile else 1
-    middle = math.ceil((9 / 16 if work < 4 * LARGE else 1 / 2) * size / tile) * tile
+    middle = math.ceil(min(9 / 16, (1 + WAKE / work) / 2) * size / tile - 1 / 2) * tile
     return [slice(0, middle), slice(middle, None)]
 
 
