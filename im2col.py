@@ -147,15 +147,26 @@ def unfold(x, window, stride, pad):
     return _stacked(cols, HH, sh)
 
 
-def stack(drows, HH, frame):
-    """Rows of gradients (OH, F, OW * N), with `frame` rows of zeros above and below them, as windows
-    of HH rows: (H, HH * F, OW * N), read-only.
+def stacks(drows, HH, frame):
+    """Rows of gradients (OH, F, OW * N) as windows of HH rows, `frame` of which may lie beyond an edge.
+
+    Yields (windows, entries, what they are), two slices and an array (windows, entries, OW * N): first
+    all windows that lie within, read-only, as their blocks overlap; then, one by one, of those at the
+    edges what lies within, since the rest would be zeros.
     """
     OH, F, M = drows.shape
-    framed = _laid_apart((OH + 2 * frame, F, M), drows.dtype)
-    framed[:frame] = framed[frame + OH :] = 0
-    framed[frame : frame + OH] = drows
-    return _stacked(framed, HH, 1)
+    rows = _laid_apart(drows.shape, drows.dtype)
+    rows[...] = drows
+    within = range(frame, frame + OH - HH + 1)
+    if within:
+        yield slice(within.start, within.stop), slice(None), _stacked(rows, HH, 1)
+    entries = rows.reshape(1, OH * F, M)  # a view
+    for h in range(OH + 2 * frame - HH + 1):
+        if h not in within:
+            top = h - frame
+            first, last = max(0, top), min(OH, top + HH)
+            inner = slice((first - top) * F, (last - top) * F)
+            yield slice(h, h + 1), inner, entries[:, first * F : last * F]
 
 
 def _laid_apart(shape, dtype):
