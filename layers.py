@@ -433,40 +433,44 @@ def max_pool_forward(x, pool_param):
     """
     window, stride, pad = _pool_settings("max_pool_forward", x, pool_param)
     framed = pad_images(x, pad, -np.inf)
-    columns = _max_along(framed, 2, window[0], stride[0])  # (N, C, OH, W)
-    out = _max_along(columns, 3, window[1], stride[1])  # (N, C, OH, OW)
-    return out, (framed, columns, out, x.shape, window, stride, pad)
+    columns, along_columns = _max_along(framed, 2, window[0], stride[0])  # (N, C, OH, W)
+    out, along_rows = _max_along(columns, 3, window[1], stride[1])  # (N, C, OH, OW)
+    return out, (along_columns, along_rows, out.shape, x.shape, x.dtype, pad)
 
 
 def max_pool_backward(dout, cache):
     """dx: each dout goes to the largest entry of its window; of equal ones, to the leftmost, and of
     those to the uppermost.
     """
-    framed, columns, out, x_shape, window, stride, pad = cache
-    _check_dout("max_pool_backward", dout, out.shape)
-    dcolumns = _max_along_backward(dout, columns, out, 3, window[1], stride[1])
-    dframed = _max_along_backward(dcolumns, framed, columns, 2, window[0], stride[0])
-    return _cast(_unpad(dframed, x_shape, pad), framed.dtype)
+    along_columns, along_rows, out_shape, x_shape, x_dtype, pad = cache
+    _check_dout("max_pool_backward", dout, out_shape)
+    dcolumns = _max_along_backward(dout, along_rows)
+    dframed = _max_along_backward(dcolumns, along_columns)
+    return _cast(_unpad(dframed, x_shape, pad), x_dtype)
 
 
 def _max_along(x, axis, size, stride):
-    first, *others = window_entries(x, axis, size, stride)
-    out = first.copy(order="K") if not others else first
-    for entry in others:
+    """The largest entries; and where each entry but the last is one, which is all that backward needs:
+    a byte for a number, while the number is at hand.
+    """
+    entries = list(window_entries(x, axis, size, stride))
+    out = entries[0].copy(order="K") if size == 1 else entries[0]
+    for entry in entries[1:]:
         if np.iscomplexobj(x):
             out = np.where(entry.real > out.real, entry, out)
         else:
             out = np.maximum(out, entry)
-    return out
+    return out, ([entry == out for entry in entries[:-1]], x.shape, axis, size, stride)
 
 
-def _max_along_backward(dout, x, out, axis, size, stride):
+def _max_along_backward(dout, cache):
     """The first entry that is the largest takes dout and leaves nothing; the last takes the rest."""
-    tiled = stride == size and x.shape[axis] % size == 0  # each entry is in one window
-    dx = (np.empty_like if tiled else np.zeros_like)(x, dtype=dout.dtype)
+    masks, x_shape, axis, size, stride = cache
+    tiled = stride == size and x_shape[axis] % size == 0  # each entry is in one window
+    dx = (np.empty_like if tiled else np.zeros_like)(dout, shape=x_shape)
     *dentries, last = window_entries(dx, axis, size, stride)
-    for entry, dentry in zip(window_entries(x, axis, size, stride), dentries, strict=False):
-        share = _masked(dout, entry == out)
+    for mask, dentry in zip(masks, dentries, strict=True):
+        share = _masked(dout, mask)
         _put(dentry, share, overlap=stride < size)
         dout = np.subtract(dout, share, out=share)
     _put(last, dout, overlap=stride < size)
