@@ -12,6 +12,7 @@ does itself, and so meets the error, if there is one, where it can be raised.
 import contextlib
 import mmap
 import os
+import pickle
 import select
 import subprocess
 import sys
@@ -60,7 +61,7 @@ class Helper:
             return
         self._ours.clear()
         try:
-            self._connection.send((method, packed(args, self._ours)))
+            _send(self._connection, (method, packed(args, self._ours)))
             self._sent = time.perf_counter()
         except Exception as error:  # it has ended, or this cannot be sent
             self._give_up(error)
@@ -139,11 +140,11 @@ def serve(make, connection, memory):
 
     connection, theirs, ours = Connection(connection), Shelf(memory, 0), Shelf(memory, SHELF)
     with make() as held, contextlib.suppress(EOFError, OSError):
-        connection.send(True)  # ready
+        _send(connection, True)  # ready
         while True:
             method, args = _awaited(connection)
             ours.clear()
-            connection.send(_answer(held, method, args, theirs, ours))
+            _send(connection, _answer(held, method, args, theirs, ours))
 
 
 def _answer(held, method, args, theirs, ours):
@@ -159,7 +160,12 @@ def _awaited(connection):
     until = time.perf_counter() + SPIN
     while not poll.poll(0) and time.perf_counter() < until:
         pass
-    return connection.recv()
+    return pickle.loads(connection.recv_bytes())
+
+
+def _send(connection, message):
+    """As connection.send would, which takes three times as long to pickle: it is made for more."""
+    connection.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
 
 
 # ---------------------------------------------------------------------------- arrays in shared memory
@@ -181,7 +187,8 @@ class Shelf:
         """A copy of `a`, in its order in memory; the tuple for it. ValueError if it is too large."""
         if self._free + a.nbytes > self._start + SHELF:
             raise ValueError(f"an array of {a.nbytes} bytes does not fit into what is left.")
-        lies = (self._free, a.shape, a.dtype.str, np.empty_like(a).strides)
+        strides = a.strides if a.flags.forc else np.empty_like(a).strides
+        lies = (self._free, a.shape, a.dtype.str, strides)
         self._free += -(-a.nbytes // 64) * 64
         self.get(lies)[...] = a
         return lies
