@@ -69,6 +69,8 @@ def _along_rows(a, b):
 def matmul_stack(a, b, out=None):
     """a @ b of a matrix (M, K) and a stack of them (n, K, N): a new array (n, M, N), or `out`."""
     (M, K), (n, _, N) = a.shape, b.shape
+    if n * M * K * N <= SMALL:
+        return np.matmul(a, b, out=out)
     into = out = _empty(a, b, n, M, N) if out is None else out
     height, width = _block(M, K, N)
     if width:  # views
