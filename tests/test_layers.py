@@ -128,6 +128,13 @@ ROWS = [
         [{"pool_height": 3, "pool_width": 2, "stride": (2, 1), "pad": 1}],
     ),
     (
+        "max_pool-of-one",
+        L.max_pool_forward,
+        L.max_pool_backward,
+        [images()],
+        [{"pool_height": 1, "pool_width": 1, "stride": 1}],
+    ),
+    (
         "max_pool_naive",
         L.max_pool_forward_naive,
         L.max_pool_backward_naive,

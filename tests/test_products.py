@@ -220,6 +220,7 @@ def test_what_blocks_of_rows_there_are(M, K, N, block, monkeypatch):
         (147, 800, 32, (49, 800, 16)),
         (288, 1024, 32, (48, 1024, 16)),
         (27, 2048, 32, (27, 1024, 16)),
+        (576, 1024, 16, (48, 1024, 16)),  # 64 would not be small
         (150, 1280, 6, (50, 640, 6)),  # 900 entries, but not small
         (150, 320, 16, (50, 320, 16)),  # small, but more than 1200 entries
         (25, 896, 6, None),  # small as it is
@@ -243,6 +244,28 @@ def test_a_sum_of_products_in_blocks_of_dots(
     laid_out = np.ascontiguousarray(b.swapaxes(1, 2))
     np.testing.assert_array_equal(sum_of_products(a, laid_out), out)
     assert {(*a.shape[-2:], b.shape[-1]) for a, b in multiplied} == {(M, K, N)}
+
+
+@pytest.mark.parametrize(
+    ("size", "work", "first"),
+    [
+        (16, 16 * 192 * 10**4, 9),  # the other thread has to wake up
+        (12, 12 * 256 * 256 * 100, 6),  # which is little beside so much
+        (3072, 2**24 - 1, None),
+        (3072, 2**24, 1728),  # whole tiles
+    ],
+)
+def test_this_thread_takes_as_much_more_as_the_other_needs_to_wake_up(size, work, first):
+    shares = products._shares(size, work, products.TILE if size > 16 else 1)
+    expected = [slice(None)] if first is None else [slice(0, first), slice(first, None)]
+    assert shares == expected
+
+
+def test_a_small_stack_is_multiplied_as_it_is(multiplied):
+    """Its way through blocks and shares would take longer than the product."""
+    a, b = whole_numbers((30, 16), (1, 16, 320))
+    np.testing.assert_array_equal(matmul_stack(a, b), expected(a, b))
+    assert [(x is a, y is b) for x, y in multiplied] == [(True, True)]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128, np.longdouble])
