@@ -261,11 +261,11 @@ def test_this_thread_takes_as_much_more_as_the_other_needs_to_wake_up(size, work
     assert shares == expected
 
 
-def test_a_small_stack_is_multiplied_as_it_is(multiplied):
-    """Its way through blocks and shares would take longer than the product."""
+def test_a_small_stack_is_multiplied_as_it_is(monkeypatch):
+    """The way through blocks and shares takes as long as such a product."""
+    monkeypatch.delattr(products, "_multiply")
     a, b = whole_numbers((30, 16), (1, 16, 320))
     np.testing.assert_array_equal(matmul_stack(a, b), expected(a, b))
-    assert [(x is a, y is b) for x, y in multiplied] == [(True, True)]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128, np.longdouble])
