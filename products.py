@@ -43,7 +43,7 @@ def _along_the_inner_side(a, b):
     """Columns of a by rows of b, added up."""
     (M, K), N = a.shape, b.shape[1]
     height, depth = _block_of_rows(M, K, N)
-    if depth:
+    if depth and b.strides[1] == b.itemsize:  # if b is transposed, blocks take longer than the whole
         a = a.reshape(M // height, height, K // depth, depth).transpose(2, 0, 1, 3)  # a view
         products = _empty(a, b, K // depth, M // height, height, N)
         _multiply(a, b.reshape(K // depth, 1, depth, N), products)

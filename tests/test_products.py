@@ -128,7 +128,8 @@ def test_tall_matrices_in_blocks(
     np.testing.assert_array_equal(out, np.einsum("ij,jk->ik", a, b))
     assert (out.dtype, out.shape) == (np.float32, (M, N))
     pairs = [(a, b) for a, b in multiplied if a.ndim > 2]
-    assert {a.shape[-2:] for a, _ in pairs} == ({block} if block and small_kernels else set())
+    in_blocks = block and small_kernels and (K < M or orders[1] == "C")  # a long b is not copied
+    assert {a.shape[-2:] for a, _ in pairs} == ({block} if in_blocks else set())
     assert all(b.flags.c_contiguous for _, b in pairs if b.ndim == 2)  # copied if it was not
 
 
