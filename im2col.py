@@ -160,13 +160,13 @@ def stacks(drows, HH, frame):
     within = range(frame, frame + OH - HH + 1)
     if within:
         yield slice(within.start, within.stop), slice(None), _stacked(rows, HH, 1)
-    entries = rows.reshape(1, OH * F, M)  # a view
+    flat = rows.reshape(1, OH * F, M)  # a view
     for h in range(OH + 2 * frame - HH + 1):
         if h not in within:
             top = h - frame
             first, last = max(0, top), min(OH, top + HH)
-            inner = slice((first - top) * F, (last - top) * F)
-            yield slice(h, h + 1), inner, entries[:, first * F : last * F]
+            entries = slice((first - top) * F, (last - top) * F)
+            yield slice(h, h + 1), entries, flat[:, first * F : last * F]
 
 
 def _laid_apart(shape, dtype):

@@ -182,37 +182,27 @@ def test_the_bits_are_the_same_for_any_number_of_workers(a, b, small_kernels, mo
 
 
 @pytest.mark.parametrize(
-    ("M", "K", "N", "block"),
+    ("find", "M", "K", "N", "block"),
     [
-        (16, 150, 640, (16, 320)),
-        (32, 147, 800, (32, 200)),
-        (32, 288, 1024, (32, 64)),
-        (64, 288, 512, (32, 64)),
-        (128, 576, 256, (16, 64)),
-        (16, 150, 400, (16, 0)),  # small as it is
-        (128, 1152, 512, (128, 0)),  # blocks would be narrow, or have few rows
-        (72, 576, 512, (72, 0)),
-        (32, 147, 997, (32, 0)),
+        ("_block", 16, 150, 640, (16, 320)),
+        ("_block", 32, 147, 800, (32, 200)),
+        ("_block", 32, 288, 1024, (32, 64)),
+        ("_block", 64, 288, 512, (32, 64)),
+        ("_block", 128, 576, 256, (16, 64)),
+        ("_block", 16, 150, 400, (16, 0)),  # small as it is
+        ("_block", 128, 1152, 512, (128, 0)),  # blocks would be narrow, or have few rows
+        ("_block", 72, 576, 512, (72, 0)),
+        ("_block", 32, 147, 997, (32, 0)),
+        ("_block_of_rows", 100, 3072, 100, (50, 192)),
+        ("_block_of_rows", 256, 3072, 100, (32, 256)),
+        ("_block_of_rows", 1000, 3072, 10, (500, 192)),
+        ("_block_of_rows", 97, 3072, 100, (97, 96)),  # no other height
+        ("_block_of_rows", 256, 3072, 1000, (256, 0)),
     ],
 )
-def test_what_blocks_there_are(M, K, N, block, monkeypatch):
+def test_what_blocks_there_are(find, M, K, N, block, monkeypatch):
     monkeypatch.setattr(products, "_has_small_kernels", lambda: True)
-    assert products._block(M, K, N) == block
-
-
-@pytest.mark.parametrize(
-    ("M", "K", "N", "block"),
-    [
-        (100, 3072, 100, (50, 192)),
-        (256, 3072, 100, (32, 256)),
-        (1000, 3072, 10, (500, 192)),
-        (97, 3072, 100, (97, 96)),  # no other height
-        (256, 3072, 1000, (256, 0)),
-    ],
-)
-def test_what_blocks_of_rows_there_are(M, K, N, block, monkeypatch):
-    monkeypatch.setattr(products, "_has_small_kernels", lambda: True)
-    assert products._block_of_rows(M, K, N) == block
+    assert getattr(products, find)(M, K, N) == block
 
 
 @pytest.mark.parametrize(
