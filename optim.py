@@ -47,7 +47,7 @@ def sgd_momentum(w, dw, config=None):
 
     def step(w, dw, v, next_w, next_v):
         np.multiply(momentum, v, out=next_v)
-        next_v -= rate * dw
+        next_v -= np.multiply(rate, dw, out=next_w)
         np.add(w, next_v, out=next_w)
 
     next_w, config["velocity"] = _by_blocks(step, w, dw, velocity)
@@ -147,13 +147,12 @@ def _by_blocks(step, w, dw, *state):
     [next_w, *next_state], new arrays in the shape and dtype of w.
     """
     results = [np.empty(w.shape, w.dtype) for _ in (w, *state)]
-    if w.size <= BLOCK:
+    blocks = slices(w.size, math.ceil(w.size / BLOCK))
+    if len(blocks) < FEW:
         step(w, dw, *state, *results)
         return results
     arrays = [a.reshape(-1) for a in (w, dw, *state, *results)]
-    blocks = slices(w.size, math.ceil(w.size / BLOCK))
-    share = run if len(blocks) >= FEW else map
-    list(share(lambda block: step(*(a[block] for a in arrays)), blocks))
+    run(lambda block: step(*(a[block] for a in arrays)), blocks)
     return results
 
 
