@@ -135,8 +135,11 @@ class Solver:
         self.history = []
         self.best_val_acc, self.best_params, self._best_state = -1.0, {}, None
         self._last = None  # parameters and state to go on from, once the best ones are in place
-        self.optim_configs = {name: dict(self.optim_config) for name in self.model.params}
+        self.optim_configs = self._new_configs()
         self._bar = None
+
+    def _new_configs(self):
+        return {name: optim.PrivateConfig(self.optim_config) for name in self.model.params}
 
     # ------------------------------------------------------------------ training
 
@@ -361,7 +364,7 @@ class Solver:
         self._put(groups["params"], groups["state"] or None)
         self.best_params, self._best_state = groups["best"], groups["best_state"] or None
         self._last = None
-        self.optim_configs = {name: dict(self.optim_config) for name in self.model.params}
+        self.optim_configs = self._new_configs()
         for kept in (meta["optim"], groups["optim"]):
             for name, value in kept.items():
                 parameter, key = name.rsplit("/", 1)

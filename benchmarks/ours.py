@@ -6,7 +6,7 @@ import numpy as np
 from handgrad import Solver, layers
 from handgrad.data_utils import standardize
 from handgrad.models import ConvNet, FullyConnectedNet, LeNet5, ThreeLayerConvNet, TwoLayerNet
-from handgrad.optim import UPDATE_RULES
+from handgrad.optim import UPDATE_RULES, PrivateConfig
 from handgrad.parallel import workers
 
 from .workloads import VGG, images
@@ -110,7 +110,7 @@ def _layer(workload):
 def _rule(workload):
     rng = np.random.default_rng(0)
     w, dw = rng.standard_normal((2, 1000, 1000)).astype(np.float32)
-    state = {"w": w, "config": {"learning_rate": 1e-3}}
+    state = {"w": w, "config": PrivateConfig(learning_rate=1e-3)}  # as the Solver does
     rule = UPDATE_RULES[workload.rule]
 
     def run(steps):

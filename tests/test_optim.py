@@ -92,6 +92,35 @@ class TestRules:
         for k in state:
             np.testing.assert_array_equal(kept[k], state[k])
 
+    @pytest.mark.parametrize("shape", [(4, 5), (1000, 1000)], ids=["whole", "in blocks"])
+    def test_a_private_config_keeps_its_arrays_and_the_numbers_are_the_same(self, name, shape):
+        w, *dws = np.random.default_rng(0).standard_normal((4, *shape)).astype(np.float32)
+        start, weights, configs = w.copy(), [w, w], [{}, optim.PrivateConfig()]
+        arrays = {}
+        for dw in dws:
+            for k in range(2):
+                weights[k], configs[k] = UPDATE_RULES[name](weights[k], dw, configs[k])
+            np.testing.assert_array_equal(*weights)
+            arrays = arrays or {k: a for k, a in configs[1].items() if isinstance(a, np.ndarray)}
+        assert configs[0].keys() == configs[1].keys()
+        for key, array in arrays.items():
+            assert configs[1][key] is array
+            np.testing.assert_array_equal(array, configs[0][key])
+        np.testing.assert_array_equal(w, start)
+
+    @pytest.mark.parametrize("kind", [np.asfortranarray, np.float64], ids=["order", "precision"])
+    def test_state_that_cannot_be_kept_in_place_is_made_anew(self, name, kind):
+        w, dw, state = np.random.default_rng(1).random((3, 1000, 1000)).astype(np.float32)
+        results = []
+        for new in (dict, optim.PrivateConfig):
+            keys = [key for key, default in CONFIGS[name].items() if default is None]
+            config = new({key: kind(state) for key in keys})
+            results.append(UPDATE_RULES[name](w, dw, config))
+        np.testing.assert_array_equal(results[0][0], results[1][0])
+        for key in keys:
+            np.testing.assert_array_equal(results[0][1][key], results[1][1][key])
+            assert results[1][1][key].dtype == w.dtype
+
     def test_only_state_goes_into_the_config(self, name):
         config = {}
         UPDATE_RULES[name](W, DW, config)
