@@ -26,6 +26,7 @@ from . import processes
 
 _active = None  # the session of the enclosing `workers`, if any
 _in_a_part = contextvars.ContextVar("handgrad is at work on a part", default=False)
+_ahead = contextvars.ContextVar("the Ahead of the work that handgrad is at", default=None)
 
 
 class _Session:
@@ -113,6 +114,8 @@ def run(function, parts):
     # Copies of this context: np.errstate is to hold in every thread, the mark in none for longer.
     here, *others = (contextvars.copy_context() for _ in range(count))
     futures = [session.pool.submit(context.run, work) for context in others]
+    if (ahead := _ahead.get()) is not None:
+        ahead.count(session.pool)
     try:
         here.run(work)
     finally:
@@ -121,6 +124,42 @@ def run(function, parts):
     for future in futures:
         future.result()
     return results
+
+
+class Ahead:
+    """A call whose result is wanted after some work: a worker makes it beside the end of that work.
+
+        ahead = Ahead(function, runs)
+        with ahead:
+            ...             # the work, which calls `run` as often as `runs` says
+        ahead.result()
+
+    The worker begins when it has done its share of the last `run`. Sooner it would be missed at the
+    next one; later it would have to be woken up. If there were fewer, the call is made when its result
+    is asked for; with runs = 0 it always is. Afterwards `runs` says how many there were.
+    """
+
+    def __init__(self, function, runs):
+        self._function, self._last = function, runs
+        self._future, self.runs = None, 0
+
+    def __enter__(self):
+        self._token = _ahead.set(self)
+
+    def __exit__(self, *_):
+        _ahead.reset(self._token)
+
+    def count(self, pool):
+        self.runs += 1
+        if self.runs == self._last:
+            self._future = pool.submit(contextvars.copy_context().run, self._in_a_worker)
+
+    def _in_a_worker(self):
+        _in_a_part.set(True)
+        return self._function()
+
+    def result(self):
+        return self._function() if self._future is None else self._future.result()
 
 
 PATIENCE = 1.0  # seconds: work that takes longer is worth starting processes for

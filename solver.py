@@ -7,6 +7,7 @@ with the parameters, and `step`, which is set to the number of the step before e
 
 import contextlib
 import functools
+import itertools
 import sys
 import time
 
@@ -15,7 +16,7 @@ import numpy as np
 from . import optim
 from .errors import check_range, look_up, refuse_unknown
 from .files import read_checkpoint, write_checkpoint
-from .parallel import workers
+from .parallel import Ahead, workers
 from .randomness import generator, new_seed
 
 SAMPLING = {
@@ -33,7 +34,8 @@ class Solver:
 
     data  dict with X_train, y_train and, if any, X_val, y_val: examples along the first axis, labels
           as integers. `transform`, if there, is called on each batch of X before the model sees it,
-          so that images can stay bytes until then.
+          so that images can stay bytes until then. (It and `augment` may be called by a worker while
+          the step before ends, so they should look at nothing but their arguments.)
 
     update_rule        a name in optim.UPDATE_RULES
     optim_config       the rule's settings, such as {'learning_rate': 1e-3}; never written to
@@ -175,12 +177,12 @@ class Solver:
 
     def _train_epoch(self):
         started, first = time.perf_counter(), len(self.loss_history)
-        for index in self._batches():
-            self._step(index)
-            self._show_step(len(index))
+        for X, y, ahead in self._examples(self._batches()):
+            self._step(X, y, ahead)
+            self._show_step(len(y))
             if self.iteration == 1:
                 self._measure()
-            elif self.validate_every and self.iteration % self.validate_every == 0:
+            elif self._validates_after(self.iteration):
                 self._validate()
         seconds = time.perf_counter() - started
         rate = self._learning_rate()
@@ -210,15 +212,34 @@ class Solver:
         for start in range(0, self.num_train, self.batch_size):
             yield order[start : start + self.batch_size]
 
-    def _step(self, index):
-        """One batch, one gradient, one update of every parameter."""
+    def _examples(self, batches):
+        """X and y of each batch, and the next batch as an `Ahead` of its step: for a worker, unless
+        accuracies are measured in between, which call `transform`, too.
+        """
+        ahead = Ahead(functools.partial(self._prepared, next(batches), self.iteration), runs=0)
+        for index in itertools.chain(batches, [None]):
+            X, y = ahead.result()
+            then = self.iteration + 1
+            runs = 0 if index is None or self._validates_after(then) else ahead.runs  # 0 at first, too
+            ahead = Ahead(functools.partial(self._prepared, index, then), runs)
+            yield X, y, ahead
+
+    def _validates_after(self, iteration):
+        return self.validate_every and iteration % self.validate_every == 0
+
+    def _prepared(self, index, iteration):
+        """A batch as the model gets it: X and y."""
         X = self.X_train[index]
         if self.augment is not None:
-            X = self.augment(X, generator(self.seed, "augmentation", self.iteration))
-        X = self.transform(X)
+            X = self.augment(X, generator(self.seed, "augmentation", iteration))
+        return self.transform(X), self.y_train[index]
+
+    def _step(self, X, y, ahead):
+        """One batch, one gradient, one update of every parameter."""
         if hasattr(self.model, "step"):
             self.model.step = self.iteration
-        loss, grads = self.model.loss(X, self.y_train[index])
+        with ahead:
+            loss, grads = self.model.loss(X, y)
         self.iteration += 1
         self.loss_history.append(float(loss))
         if not np.isfinite(loss):

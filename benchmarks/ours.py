@@ -47,10 +47,11 @@ def _train(workload):
         seed=0,
     )
     batches = itertools.chain.from_iterable(solver._batches() for _ in itertools.count())
+    examples = solver._examples(batches)
 
     def run(steps):
-        for index in itertools.islice(batches, steps):
-            solver._step(index)
+        for X, y, ahead in itertools.islice(examples, steps):
+            solver._step(X, y, ahead)
 
     return run
 

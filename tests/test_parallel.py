@@ -10,10 +10,10 @@ import pytest
 import threadpoolctl
 from handgrad import Solver, parallel
 from handgrad.layers import softmax_loss
-from handgrad.models import ConvNet, FullyConnectedNet, LeNet5
+from handgrad.models import ConvNet, FullyConnectedNet, LeNet5, TwoLayerNet
 from handgrad.models import net as nets
 from handgrad.models.net import LOSSES
-from handgrad.parallel import run, workers
+from handgrad.parallel import Ahead, run, workers
 
 NETS = {
     "lenet": lambda: LeNet5((1, 12, 12), 3, activation="relu", seed=0),
@@ -186,6 +186,118 @@ def test_np_errstate_holds_in_the_threads():
         run(lambda k: np.exp(np.full(3, 1e4)), [0, 1])
     with workers(2), np.errstate(over="raise"), pytest.raises(FloatingPointError):
         run(lambda k: np.exp(np.full(3, 1e4 * k)), [0, 1])
+
+
+def by_whom():
+    return threading.current_thread() is threading.main_thread()
+
+
+@pytest.mark.parametrize(
+    ("threads", "runs", "here"),
+    [(1, 2, True), (2, 0, True), (2, 1, False), (2, 2, False), (2, 3, True)],
+)
+def test_a_worker_makes_what_is_ahead_at_the_last_run(threads, runs, here):
+    """Of a step with two runs; after the second it is made by whoever asks."""
+    log = []
+
+    def function():
+        log.append("ahead")
+        return by_whom()
+
+    with workers(threads):
+        ahead = Ahead(function, runs)
+        with ahead:
+            for at in (1, 2):
+                log.append(at)
+                run(lambda k: time.sleep(0.01), [0, 1])
+                time.sleep(0.02)
+        log.append("after")
+        assert ahead.runs == (2 if threads > 1 else 0)
+        run(lambda k: k, [0, 1])
+        assert ahead.result() == here
+    when = "after" if here else runs
+    assert log.index("ahead") == log.index(when) + 1
+    assert log.count("ahead") == 1
+
+
+def test_what_is_ahead_is_part_of_a_worker_and_raises_where_its_result_is_wanted():
+    def function():
+        assert run(lambda k: by_whom(), [0, 1]) == [False, False]  # spreads nothing further
+        return np.exp(np.full(3, 1e4, np.float32))
+
+    with workers(2), np.errstate(over="raise"):
+        ahead = Ahead(function, 1)
+        with ahead:
+            run(lambda k: k, [0, 1])
+        with pytest.raises(FloatingPointError):
+            ahead.result()
+
+
+class Drawing:
+    """A transform with a state of its own; it fails at a call if told so."""
+
+    def __init__(self, fails=0):
+        self.rng, self.callers, self.fails = np.random.default_rng(3), [], fails
+
+    def __call__(self, X):
+        self.callers.append(by_whom())
+        if len(self.callers) == self.fails:
+            raise OSError("this batch cannot be read")
+        return X.reshape(len(X), -1) + self.rng.standard_normal(X.shape[-1]).astype(np.float32)
+
+
+def dense(threads, transform, **settings):
+    """A net whose first layer is large enough to be shared."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((640, 2048)).astype(np.float32), np.arange(640) % 3
+    data = {"X_train": X, "y_train": y, "X_val": X[:50], "y_val": y[:50], "transform": transform}
+    model = TwoLayerNet(2048, 128, 3, seed=0)
+    settings = {
+        "batch_size": 128,
+        "num_epochs": 2,
+        "num_train_samples": 50,
+        "verbose": False,
+    } | settings
+    return Solver(model, data, workers=threads, seed=0, **settings)
+
+
+def augmented(X, rng):
+    return X + rng.standard_normal(X.shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("settings", "by_workers"),  # of five batches an epoch the third to the fifth, but after validation
+    [({}, 6), ({"validate_every": 3}, 4), ({"augment": augmented}, 6)],
+)
+def test_batches_made_ahead_are_the_same_in_the_same_order(settings, by_workers):
+    solvers = [dense(threads, Drawing(), **settings) for threads in (1, 2, 4)]
+    for solver in solvers:
+        solver.train()
+    one, *others = (solver.data["transform"].callers for solver in solvers)
+    assert all(one)
+    for callers in others:
+        assert len(callers) == len(one)
+        assert callers.count(False) == by_workers
+    for other in solvers[1:]:
+        assert other.loss_history == solvers[0].loss_history
+        for name, p in solvers[0].model.params.items():
+            np.testing.assert_array_equal(other.model.params[name], p)
+
+
+@pytest.mark.parametrize("fails", [1, 3, 5])
+def test_a_batch_that_cannot_be_made_stops_training_at_its_own_step(fails):
+    """And training goes on from there, with nothing left of what had been made ahead."""
+    found = []
+    for threads in (1, 2):
+        transform = Drawing()
+        solver = dense(threads, transform)
+        transform.fails = len(transform.callers) + fails
+        with pytest.raises(OSError, match="this batch cannot be read"):
+            solver.train()
+        steps = solver.iteration
+        solver.train()
+        found.append((steps, solver.loss_history))
+    assert found[0] == found[1]
 
 
 def blas_threads():

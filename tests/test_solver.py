@@ -254,6 +254,22 @@ def test_the_callers_config_is_not_written_to(blobs):
     assert len({id(a) for a in m}) == len(solver.model.params)
 
 
+def test_the_rules_state_stays_where_it_is_in_memory(blobs, tmp_path):
+    """Also when it comes from a checkpoint."""
+
+    def where(solver):
+        return {name: config["m"] for name, config in solver.optim_configs.items()}
+
+    solver = solve(blobs, update_rule="adam", num_epochs=2, checkpoint_name=str(tmp_path / "run"))
+    first, second = (where(solver) for _ in solver.epochs())
+    assert all(second[name] is m for name, m in first.items())
+    resumed = solve(blobs, update_rule="adam", num_epochs=3)
+    resumed.load_checkpoint(tmp_path / "run.npz")
+    loaded = where(resumed)
+    resumed.train()
+    assert all(where(resumed)[name] is m for name, m in loaded.items())
+
+
 def test_float32_stays_float32(blobs):
     solver = solve(blobs, update_rule="adam", optim_config={"learning_rate": np.float64(1e-2)})
     solver.train()
