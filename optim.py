@@ -155,12 +155,12 @@ def _by_blocks(step, w, dw, config, *state):
     [next_w, *next_state], shaped as w and of its dtype.
     """
     results = [np.empty(w.shape, w.dtype), *(_next(state, w, config) for state in state)]
-    blocks = slices(w.size, math.ceil(w.size / BLOCK))
-    if len(blocks) < FEW:
+    count = math.ceil(w.size / BLOCK)
+    if count < FEW:
         step(w, dw, *state, *results)
         return results
     arrays = [a.reshape(-1) for a in (w, dw, *state, *results)]
-    run(lambda block: step(*(a[block] for a in arrays)), blocks)
+    run(lambda block: step(*(a[block] for a in arrays)), slices(w.size, count))
     return results
 
 
