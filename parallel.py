@@ -93,7 +93,7 @@ def slices(size, count):
 def run(function, parts):
     """[function(part) for part in parts], spread over the workers; the first error is raised here.
 
-    Nothing is left running when it returns or raises. Within a part it spreads nothing further.
+    None of the calls still runs when it returns or raises. Within a part it spreads nothing further.
     """
     session = _current()
     count = 1 if session is None or _in_a_part.get() else min(session.count, len(parts))

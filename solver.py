@@ -34,8 +34,8 @@ class Solver:
 
     data  dict with X_train, y_train and, if any, X_val, y_val: examples along the first axis, labels
           as integers. `transform`, if there, is called on each batch of X before the model sees it,
-          so that images can stay bytes until then. (It and `augment` may be called by a worker while
-          the step before ends, so they should look at nothing but their arguments.)
+          so that images can stay bytes until then. (It may be called by a worker while the step
+          before ends, and should look at nothing but X.)
 
     update_rule        a name in optim.UPDATE_RULES
     optim_config       the rule's settings, such as {'learning_rate': 1e-3}; never written to
@@ -214,24 +214,27 @@ class Solver:
 
     def _examples(self, batches):
         """X and y of each batch, and the next batch as an `Ahead` of its step: for a worker, unless
-        accuracies are measured in between, which call `transform`, too.
+        accuracies are measured in between, which call `transform`, too, or images are augmented,
+        which all workers may share.
         """
-        ahead = Ahead(functools.partial(self._prepared, next(batches), self.iteration), runs=0)
+        ahead = Ahead(functools.partial(self._prepared, next(batches)), runs=0)
         for index in itertools.chain(batches, [None]):
             X, y = ahead.result()
-            then = self.iteration + 1
-            runs = 0 if index is None or self._validates_after(then) else ahead.runs  # 0 at first, too
-            ahead = Ahead(functools.partial(self._prepared, index, then), runs)
+            here = (
+                self._validates_after(self.iteration + 1) or self.augment is not None or index is None
+            )
+            runs = 0 if here else ahead.runs  # 0 in the first step, too
+            ahead = Ahead(functools.partial(self._prepared, index), runs)
             yield X, y, ahead
 
     def _validates_after(self, iteration):
         return self.validate_every and iteration % self.validate_every == 0
 
-    def _prepared(self, index, iteration):
+    def _prepared(self, index):
         """A batch as the model gets it: X and y."""
         X = self.X_train[index]
         if self.augment is not None:
-            X = self.augment(X, generator(self.seed, "augmentation", iteration))
+            X = self.augment(X, generator(self.seed, "augmentation", self.iteration))
         return self.transform(X), self.y_train[index]
 
     def _step(self, X, y, ahead):
