@@ -424,18 +424,19 @@ def _conv_dx(drows, w, x_shape, stride, pad):
 # images are neighbours, so that the first and larger half of the work runs over long stretches.
 
 
-def max_pool_forward(x, pool_param):
+def max_pool_forward(x, pool_param, need_cache=True):
     """The largest entry of each window.
 
     x: (N, C, H, W).  pool_param: pool_height, pool_width, stride (the window's size), and pad (0),
     at most half the window; a frame of padding is never the largest. Windows may overlap.
     Returns out (N, C, OH, OW), OH = 1 + (H + 2 * pad - pool_height) // stride, and a cache.
+    need_cache=False leaves it out (None): a prediction has no use for where the largest are.
     """
     window, stride, pad = _pool_settings("max_pool_forward", x, pool_param)
     framed = pad_images(x, pad, -np.inf)
-    columns, along_columns = _max_along(framed, 2, window[0], stride[0])  # (N, C, OH, W)
-    out, along_rows = _max_along(columns, 3, window[1], stride[1])  # (N, C, OH, OW)
-    return out, (along_columns, along_rows, out.shape, x.shape, x.dtype, pad)
+    columns, along_columns = _max_along(framed, 2, window[0], stride[0], need_cache)  # (N, C, OH, W)
+    out, along_rows = _max_along(columns, 3, window[1], stride[1], need_cache)  # (N, C, OH, OW)
+    return out, (along_columns, along_rows, out.shape, x.shape, x.dtype, pad) if need_cache else None
 
 
 def max_pool_backward(dout, cache):
@@ -449,7 +450,7 @@ def max_pool_backward(dout, cache):
     return _cast(_unpad(dframed, x_shape, pad), x_dtype)
 
 
-def _max_along(x, axis, size, stride):
+def _max_along(x, axis, size, stride, need_cache):
     """The largest entries; and where each entry but the last is one, which is all that backward needs:
     a byte for a number, while the number is at hand.
     """
@@ -460,7 +461,8 @@ def _max_along(x, axis, size, stride):
             out = np.where(entry.real > out.real, entry, out)
         else:
             out = np.maximum(out, entry)
-    return out, ([entry == out for entry in entries[:-1]], x.shape, axis, size, stride)
+    masks = [entry == out for entry in entries[:-1]] if need_cache else None
+    return out, (masks, x.shape, axis, size, stride)
 
 
 def _max_along_backward(dout, cache):

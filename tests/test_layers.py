@@ -564,6 +564,17 @@ def test_relu_of_whole_numbers_gives_whole_numbers():
     assert L.relu_backward(np.array([3, 4, 5]), cache).tolist() == [0, 0, 5]
 
 
+@pytest.mark.parametrize(
+    "param",
+    [{"pool_height": 2, "pool_width": 2}, {"pool_height": 3, "pool_width": 2, "stride": 1, "pad": 1}],
+)
+def test_max_pooling_without_a_cache_is_the_same(param, rng):
+    x = rng.standard_normal((3, 2, 6, 8))
+    out, nothing = L.max_pool_forward(x, param, need_cache=False)
+    assert nothing is None
+    np.testing.assert_array_equal(out, L.max_pool_forward(x, param)[0])
+
+
 @pytest.mark.parametrize("pair", [L.affine_backward, L.conv_backward])
 def test_need_dx_leaves_only_dx_out(pair):
     forward, shapes, settings = {

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from handgrad import layers as L
 from handgrad.gradient_check import check_model, eval_numerical_gradient, rel_error
 from handgrad.layers import softmax_loss
 from handgrad.models import (
@@ -334,3 +335,21 @@ def test_refit_with_dependent_activations_and_its_error():
 def test_a_loss_of_ones_own():
     model = FullyConnectedNet(**{**FC, "loss": functools.partial(softmax_loss, smoothing=0.2)})
     check_model(model, *batch((12,))).require()
+
+
+def test_a_prediction_asks_pooling_for_no_cache(rng, monkeypatch):
+    """Only the way back needs to know where the largest entries are."""
+    model = LeNet5((1, 12, 12), 3, seed=0)
+    X, made = rng.standard_normal((4, 1, 12, 12)), []
+    original = L._max_along
+
+    def watched(*args):
+        out, cache = original(*args)
+        made.append(cache[0] is not None)
+        return out, cache
+
+    monkeypatch.setattr(L, "_max_along", watched)
+    model.loss(X)
+    assert made == [False] * 4
+    model.loss(X, np.array([0, 1, 2, 0]))
+    assert made[4:] == [True] * 4
