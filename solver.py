@@ -220,10 +220,8 @@ class Solver:
         ahead = Ahead(functools.partial(self._prepared, next(batches)), runs=0)
         for index in itertools.chain(batches, [None]):
             X, y = ahead.result()
-            here = (
-                self._validates_after(self.iteration + 1) or self.augment is not None or index is None
-            )
-            runs = 0 if here else ahead.runs  # 0 in the first step, too
+            here = self.augment is not None or self._validates_after(self.iteration + 1)
+            runs = 0 if here or index is None else ahead.runs  # 0 in the first step, too
             ahead = Ahead(functools.partial(self._prepared, index), runs)
             yield X, y, ahead
 

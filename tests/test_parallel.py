@@ -198,10 +198,11 @@ def by_whom():
 )
 def test_a_worker_makes_what_is_ahead_at_the_last_run(threads, runs, here):
     """Of a step with two runs; after the second it is made by whoever asks."""
-    log = []
+    log, made = [], threading.Event()
 
     def function():
         log.append("ahead")
+        made.set()
         return by_whom()
 
     with workers(threads):
@@ -210,7 +211,7 @@ def test_a_worker_makes_what_is_ahead_at_the_last_run(threads, runs, here):
             for at in (1, 2):
                 log.append(at)
                 run(lambda k: time.sleep(0.01), [0, 1])
-                time.sleep(0.02)
+                made.wait(10 if at == runs and not here else 0.02)
         log.append("after")
         assert ahead.runs == (2 if threads > 1 else 0)
         run(lambda k: k, [0, 1])
@@ -236,8 +237,8 @@ def test_what_is_ahead_is_part_of_a_worker_and_raises_where_its_result_is_wanted
 class Drawing:
     """A transform with a state of its own; it fails at a call if told so."""
 
-    def __init__(self, fails=0):
-        self.rng, self.callers, self.fails = np.random.default_rng(3), [], fails
+    def __init__(self):
+        self.rng, self.callers, self.fails = np.random.default_rng(3), [], 0
 
     def __call__(self, X):
         self.callers.append(by_whom())
