@@ -1,7 +1,7 @@
 """handgrad: neural networks whose every gradient is written by hand, fast, in pure NumPy."""
 
 from .compare import compare
-from .parallel import workers
+from .engine.workers import workers
 from .solver import Solver
 
 __version__ = "0.1.0"

@@ -12,8 +12,8 @@ import functools
 
 import numpy as np
 
-from .errors import check_range
-from .parallel import run
+from .engine.errors import check_range
+from .engine.workers import run
 
 
 def compose(*steps):

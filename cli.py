@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import __version__
 from .data_utils import DATA_SETS, SOURCES
-from .files import written_whole
+from .engine.files import written_whole
 from .models import ACTIVATIONS, INITIALIZERS, LOSSES, MODELS, POOLS
 from .optim import UPDATE_RULES
 

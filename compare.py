@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import written_whole
-from .parallel import default_count
+from .engine.files import written_whole
+from .engine.workers import default_count
 from .solver import described
 
 COLUMNS = (

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import check_range, look_up
-from .randomness import generator
+from .engine.errors import check_range, look_up
+from .engine.randomness import generator
 
 # ---------------------------------------------------------------------------- small tools
 

@@ -25,8 +25,8 @@ import math
 
 import numpy as np
 
-from .errors import check_range, look_up, refuse_unknown
-from .im2col import (
+from .engine.errors import check_range, look_up, refuse_unknown
+from .engine.images import (
     as_images,
     as_rows,
     filters_as_matrix,
@@ -44,8 +44,8 @@ from .im2col import (
     unfold,
     window_entries,
 )
-from .parallel import run
-from .products import matmul, matmul_stack, sum_of_products
+from .engine.products import matmul, matmul_stack, sum_of_products
+from .engine.workers import run
 
 # ---------------------------------------------------------------------------- affine
 

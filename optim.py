@@ -18,8 +18,8 @@ import math
 
 import numpy as np
 
-from .errors import refuse_unknown
-from .parallel import run, slices
+from .engine.errors import refuse_unknown
+from .engine.workers import run, slices
 
 
 class PrivateConfig(dict):

@@ -14,10 +14,10 @@ import time
 import numpy as np
 
 from . import optim
-from .errors import check_range, look_up, refuse_unknown
-from .files import read_checkpoint, write_checkpoint
-from .parallel import Ahead, workers
-from .randomness import generator, new_seed
+from .engine.errors import check_range, look_up, refuse_unknown
+from .engine.files import read_checkpoint, write_checkpoint
+from .engine.randomness import generator, new_seed
+from .engine.workers import Ahead, workers
 
 SAMPLING = {
     "permutation": "each epoch sees every example once, in a new order",

@@ -4,7 +4,7 @@ A rule with settings is given by functools.partial:  Solver(..., stop=partial(pa
 The histories of accuracy begin before the first epoch, so that entry e is what e epochs gave.
 """
 
-from .errors import check_range
+from .engine.errors import check_range
 
 
 def patience(solver, *, epochs):

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from .files import written_whole
+from .engine.files import written_whole
 
 
 def _figure(width, height):

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 from handgrad import layers
-from handgrad.parallel import workers
+from handgrad.engine.workers import workers
 from threadpoolctl import threadpool_limits
 
 

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 from handgrad import Solver, layers
 from handgrad.data_utils import standardize
+from handgrad.engine.workers import workers
 from handgrad.models import ConvNet, FullyConnectedNet, LeNet5, ThreeLayerConvNet, TwoLayerNet
 from handgrad.optim import UPDATE_RULES, PrivateConfig
-from handgrad.parallel import workers
 
 from .workloads import VGG, images
 

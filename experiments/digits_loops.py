@@ -5,7 +5,7 @@ import timeit
 
 import numpy as np
 from handgrad import layers
-from handgrad.parallel import workers
+from handgrad.engine.workers import workers
 from matplotlib.figure import Figure
 
 from .study import Section, argument_parser, show

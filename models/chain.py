@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .. import layers as L
-from ..parallel import helpers, run, workers
-from ..processes import at_work
-from ..randomness import sequence
+from ..engine.helpers import at_work
+from ..engine.randomness import sequence
+from ..engine.workers import helpers, run, workers
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ import math
 import numpy as np
 
 from .. import layers as L
-from ..errors import look_up
-from ..im2col import by_itself, joined, output_size
-from ..parallel import run, slices
-from ..randomness import generator, new_seed
+from ..engine.errors import look_up
+from ..engine.images import by_itself, joined, output_size
+from ..engine.randomness import generator, new_seed
+from ..engine.workers import run, slices
 from .chain import BATCHNORMS, Chain, Layer
 
 ACTIVATIONS = {

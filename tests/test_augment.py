@@ -18,7 +18,7 @@ from handgrad.augment import (
     stretch,
     views,
 )
-from handgrad.parallel import workers
+from handgrad.engine.workers import workers
 
 FUNCTIONS = [
     flip,

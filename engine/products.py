@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from .parallel import run
+from .workers import run
 
 SMALL = 10**6  # multiplications
 LARGE = 2**24  # multiplications: some 300 microseconds, several times what it costs to wake a thread

@@ -7,7 +7,7 @@ import zipfile
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from handgrad.files import read_checkpoint, write_checkpoint, written_whole
+from handgrad.engine.files import read_checkpoint, write_checkpoint, written_whole
 from hypothesis import given
 
 

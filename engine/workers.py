@@ -22,7 +22,7 @@ import os
 import threading
 import time
 
-from . import processes
+from . import helpers as processes
 
 _active = None  # the session of the enclosing `workers`, if any
 _in_a_part = contextvars.ContextVar("handgrad is at work on a part", default=False)

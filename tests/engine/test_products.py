@@ -6,9 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
-from handgrad import products
-from handgrad.parallel import run, workers
-from handgrad.products import matmul, matmul_stack, sum_of_products
+from handgrad.engine import products
+from handgrad.engine.products import matmul, matmul_stack, sum_of_products
+from handgrad.engine.workers import run, workers
 
 
 @pytest.fixture(autouse=True)

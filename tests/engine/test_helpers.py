@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from handgrad import Solver, layers, parallel, processes
+from handgrad import Solver, layers
+from handgrad.engine import helpers as processes
+from handgrad.engine import workers as parallel
+from handgrad.engine.workers import workers
 from handgrad.models import ConvNet, LeNet5, Net
-from handgrad.parallel import workers
 
 pytestmark = pytest.mark.skipif(not processes.available(), reason="this system starts no helpers")
 
@@ -310,7 +312,7 @@ def test_they_do_not_outlive_a_caller_that_is_killed(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(
         "import os, signal, sys\n"
-        "from test_processes import *\n"
+        "from test_helpers import *\n"
         "parallel.PATIENCE = 0.0\n"
         "for _ in solver(NETS['lenet'](), 2).epochs():\n"
         "    print(helpers()[0]._process.pid, flush=True)\n"

@@ -8,12 +8,13 @@ import time
 import numpy as np
 import pytest
 import threadpoolctl
-from handgrad import Solver, parallel
+from handgrad import Solver
+from handgrad.engine import workers as parallel
+from handgrad.engine.workers import Ahead, run, workers
 from handgrad.layers import softmax_loss
 from handgrad.models import ConvNet, FullyConnectedNet, LeNet5, TwoLayerNet
 from handgrad.models import net as nets
 from handgrad.models.net import LOSSES
-from handgrad.parallel import Ahead, run, workers
 
 NETS = {
     "lenet": lambda: LeNet5((1, 12, 12), 3, activation="relu", seed=0),
@@ -354,7 +355,8 @@ def test_the_default_is_a_thread_a_processor():
 @pytest.fixture
 def counted(monkeypatch):
     """Counts what a pass costs: windows made, bytes gathered into them, products of matrices."""
-    from handgrad import im2col, layers
+    from handgrad import layers
+    from handgrad.engine import images as im2col
 
     counts = {"unfold": 0, "gathered": 0}
     unfold = im2col.unfold
@@ -386,7 +388,7 @@ def test_a_convolution_gathers_along_the_filters_row_only(counted):
 @pytest.mark.parametrize("N", [16, 32, 64])
 def test_rows_of_windows_keep_their_distance_in_memory(N):
     """Rows that begin at the same place of every 4096 bytes crowd each other out of the cache."""
-    from handgrad.im2col import stacks, unfold
+    from handgrad.engine.images import stacks, unfold
 
     windows = unfold(np.zeros((N, 2, 5, 34), np.float32), (3, 3), (1, 1), (0, 0))
     _, _, gradients = next(stacks(np.zeros((3, 2, 32 * N), np.float32), 3, 2))
@@ -420,7 +422,7 @@ def test_dx_at_stride_1_is_a_convolution_and_one_sum(param, way, monkeypatch):
 @pytest.mark.parametrize("pad", [0, 1, 2])
 def test_dx_multiplies_no_row_by_zeros(pad):
     """Each row of dout by each row of the filters once, but for those that lie on the frame."""
-    from handgrad.im2col import stacks
+    from handgrad.engine.images import stacks
 
     F, H, HH = 2, 9, 5
     OH = H + 2 * pad - HH + 1
