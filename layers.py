@@ -44,6 +44,7 @@ from .engine.images import (
     unfold,
     window_entries,
 )
+from .engine.parts import Parts
 from .engine.products import matmul, matmul_stack, sum_of_products
 from .engine.workers import run
 
@@ -215,12 +216,18 @@ def spatial_batchnorm_forward(x, gamma, beta, bn_param):
     x: (N, C, H, W).  gamma, beta: (C,).  bn_param: as in `batchnorm_forward`, with C for D.
     """
     _check_norm("spatial_batchnorm_forward", x, gamma, beta, bn_param, BN_KEYS, ndim=4)
+    if isinstance(x, Parts):
+        outs, cache = batchnorm_parts_forward(x.arrays, gamma, beta, bn_param)
+        return Parts(outs), cache
     (out,), cache = batchnorm_parts_forward([x], gamma, beta, bn_param)
     return out, cache
 
 
 def spatial_batchnorm_backward(dout, cache):
     """From dout (N, C, H, W): dx (N, C, H, W), dgamma (C,), dbeta (C,)."""
+    if isinstance(dout, Parts):
+        dxs, dgamma, dbeta = batchnorm_parts_backward(dout.arrays, cache)
+        return Parts(dxs), dgamma, dbeta
     _check_dout("spatial_batchnorm_backward", dout, cache[0][0].shape)
     (dx,), dgamma, dbeta = batchnorm_parts_backward([dout], cache)
     return dx, dgamma, dbeta

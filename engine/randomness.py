@@ -1,11 +1,12 @@
-"""Where every random number of a run comes from: its seed, a purpose, and a place in the run.
+"""The random numbers of a run: each draw has a generator made of (seed, purpose, place).
 
-Nothing is drawn from a stream that goes on: each draw has a generator of its own, made from
-(seed, purpose, place). So a run that is stopped and resumed, or spread over threads, draws what an
-uninterrupted one draws, and there is no state to save but the seed.
+There are no streams that go on. So a run that is stopped and resumed, or spread over threads, draws
+what an uninterrupted run draws, and the seed is the only state to save.
 """
 
 import numpy as np
+
+__all__ = ["PURPOSES", "generator", "new_seed", "sequence"]
 
 PURPOSES = ("initialisation", "dropout", "shuffle", "augmentation", "accuracy", "data")
 
@@ -16,7 +17,7 @@ def new_seed():
 
 
 def sequence(seed, purpose, *place):
-    """The SeedSequence of a purpose at a place, such as an epoch or a step."""
+    """The SeedSequence of a purpose at a place: an epoch, a step, a layer ..."""
     return np.random.SeedSequence(seed, spawn_key=(PURPOSES.index(purpose), *place))
 
 

@@ -1,65 +1,47 @@
-"""How fast code is run: parts in threads and processes, BLAS at one thread, memory kept at hand.
+"""Threads that share a batch's work, with BLAS held to one thread.
 
     with workers(2):
         ...
 
-Inside, `run(function, parts)` spreads its calls over two threads. NumPy lets go of the interpreter
-while it computes, so that the threads do run at the same time; where calls are too short for that,
-`helpers` gives processes. The work is cut into parts by its size alone, and results are put together
-in the order of the parts: what comes out is the same, bit for bit, for any number of workers.
+Inside, `run(function, parts)` spreads its calls over two threads. NumPy releases the interpreter's
+lock while it computes, so the threads run at the same time. Where the calls are too short for that,
+helper processes take their share (see helpers.py). The work is cut by its size alone, and results are
+put together in the order of the parts, so the result is the same, bit for bit, for any number of
+workers.
 
-BLAS is held to one thread, because on products as small as these a second one costs more than it
-brings; and what NumPy frees is kept by the process for its next array, because fresh pages from the
-operating system cost more than the arithmetic done on them. Both are put back at the end.
+BLAS is held to one thread because a second one slows down products as small as these. That is a setting
+of the whole process: the first session that works makes it, the last one undoes it.
 """
 
 import concurrent.futures
 import contextlib
 import contextvars
-import ctypes
-import itertools
 import os
 import threading
 import time
 
-from . import helpers as processes
+from .helpers import Helper, helpers_available
 
-_active = None  # the session of the enclosing `workers`, if any
-_in_a_part = contextvars.ContextVar("handgrad is at work on a part", default=False)
-_ahead = contextvars.ContextVar("the Ahead of the work that handgrad is at", default=None)
+__all__ = [
+    "Later",
+    "Session",
+    "default_count",
+    "last_piece_of_work",
+    "ready_helpers",
+    "run",
+    "session",
+    "workers",
+]
 
+PATIENCE = 1.0  # seconds of work after which it pays to start helper processes
 
-class _Session:
-    def __init__(self, count):
-        self.count = count
-        self.pool = concurrent.futures.ThreadPoolExecutor(count - 1, "handgrad") if count > 1 else None
-        self.process, self.thread = os.getpid(), threading.get_ident()
-        self.started = time.perf_counter()
-        self.helpers = []
-        self._may_start = count > 1 and processes.available()
-
-    def ready_helpers(self, make, wanted):
-        if self._may_start and time.perf_counter() - self.started >= PATIENCE:
-            self._may_start = False
-            with contextlib.suppress(OSError):  # no memory, or no more processes: threads will do
-                for _ in range(min(self.count - 1, wanted)):
-                    self.helpers.append(processes.Helper(make))
-        return [helper for helper in self.helpers if helper.ready][:wanted]
-
-    def close(self):
-        if self.pool is not None:
-            self.pool.shutdown(wait=True, cancel_futures=True)
-        for helper in self.helpers:
-            helper.close()
-
-
-def _current():
-    """The session of the enclosing `workers`; a process that was forked has only its parent's."""
-    return _active if _active is not None and _active.process == os.getpid() else None
+_session = contextvars.ContextVar("the session whose threads share the work here", default=None)
+_later = contextvars.ContextVar("the Later that waits for a worker", default=None)
+_beside = contextvars.ContextVar("the Later that the next `run` may begin", default=None)
 
 
 def default_count():
-    """The processors that this process may use."""
+    """The number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -67,57 +49,114 @@ def default_count():
 
 @contextlib.contextmanager
 def workers(count=None):
-    """Run what is inside with `count` threads (None: one a processor). Inside another, no effect."""
-    global _active
-    if _current() is not None:
+    """Share the work inside among `count` threads (default: one a processor).
+
+    Inside another `with workers(...)` it changes nothing: the outer threads share the work. Raises
+    ValueError unless count is a whole number from 1 up.
+    """
+    with session(count) as opened, opened.at_work():
         yield
+
+
+@contextlib.contextmanager
+def session(count=None):
+    """A Session of `count` threads, closed at the end; or the one that is at work here already."""
+    if (outer := _current()) is not None:
+        yield outer
         return
-    count = default_count() if count is None else count
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"workers: count = {count!r}, expected a whole number from 1 up.")
-    with _blas_at_one_thread(), _memory_kept():
-        session = _active = _Session(count)
+    opened = Session(count)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+class Session:
+    """Threads, and in time helper processes. They share the work done inside `at_work()`.
+
+    A session may stay open across a yield. `at_work()` may not: it changes BLAS for the whole process.
+    """
+
+    def __init__(self, count=None):
+        count = default_count() if count is None else count
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f"workers: count = {count!r}, expected a whole number from 1 up.")
+        self.count, self.process = count, os.getpid()
+        self.pool = concurrent.futures.ThreadPoolExecutor(count - 1, "handgrad") if count > 1 else None
+        self.helpers = []
+        self._started = time.perf_counter()
+        self._may_start_helpers = count > 1 and helpers_available()
+
+    @contextlib.contextmanager
+    def at_work(self):
+        """Let `run` use this session, with BLAS at one thread, until the block ends."""
+        token = _session.set(self)
         try:
-            yield
+            with _ONE_BLAS_THREAD:
+                yield
         finally:
-            _active = None
-            session.close()
+            _session.reset(token)
+
+    def ready_helpers(self, wanted):
+        """At most `wanted` helpers that are ready; the first call after PATIENCE starts them."""
+        if self._may_start_helpers and time.perf_counter() - self._started >= PATIENCE:
+            self._may_start_helpers = False
+            with contextlib.suppress(OSError):  # no memory or no more processes: threads will do
+                for _ in range(min(self.count - 1, wanted)):
+                    self.helpers.append(Helper())
+        return [helper for helper in self.helpers if helper.ready][:wanted]
+
+    def close(self):
+        """End the threads and the helpers."""
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+        for helper in self.helpers:
+            helper.close()
 
 
-def slices(size, count):
-    """`count` slices, as even as can be, of something of the given size."""
-    bounds = [size * k // count for k in range(count + 1)]
-    return [slice(*pair) for pair in itertools.pairwise(bounds)]
+def _current():
+    """The session at work here. A forked process has its parent's, which it cannot use."""
+    here = _session.get()
+    return here if here is not None and here.process == os.getpid() else None
+
+
+def ready_helpers(wanted):
+    """At most `wanted` helpers of the session at work here that are ready."""
+    here = _current()
+    return here.ready_helpers(wanted) if here is not None and wanted else []
+
+
+# ---------------------------------------------------------------------------- sharing work
 
 
 def run(function, parts):
-    """[function(part) for part in parts], spread over the workers; the first error is raised here.
+    """[function(part) for part in parts], spread over the workers; raises the first error.
 
-    None of the calls still runs when it returns or raises. Within a part it spreads nothing further.
+    No call is still running when it returns or raises. Inside a part, `run` spreads nothing further.
     """
-    session = _current()
-    count = 1 if session is None or _in_a_part.get() else min(session.count, len(parts))
+    here = _current()
+    count = 1 if here is None else min(here.count, len(parts))
     if count <= 1:
         return [function(part) for part in parts]
     results, waiting = [None] * len(parts), iter(range(len(parts)))
 
     def work():
-        _in_a_part.set(True)
+        _session.set(None)
         try:
-            for at in waiting:  # whoever is free takes the next: a thread may take long to wake up
+            for at in waiting:  # whoever is free takes the next part: a thread may be slow to wake up
                 results[at] = function(parts[at])
         except BaseException:
-            for _ in waiting:  # nobody needs the rest
+            for _ in waiting:  # the remaining parts are not needed any more
                 pass
             raise
 
-    # Copies of this context: np.errstate is to hold in every thread, the mark in none for longer.
-    here, *others = (contextvars.copy_context() for _ in range(count))
-    futures = [session.pool.submit(context.run, work) for context in others]
-    if (ahead := _ahead.get()) is not None:
-        ahead.count(session.pool)
+    # Each thread gets a copy of this context, so that np.errstate holds in all of them.
+    ours, *theirs = (contextvars.copy_context() for _ in range(count))
+    futures = [here.pool.submit(context.run, work) for context in theirs]
+    if (later := _beside.get()) is not None:
+        later.begin(here.pool)
     try:
-        here.run(work)
+        ours.run(work)
     finally:
         for future in futures:
             future.exception()  # waits, and wakes up sooner than concurrent.futures.wait
@@ -126,83 +165,103 @@ def run(function, parts):
     return results
 
 
-class Ahead:
-    """A call whose result is wanted after some work: a worker makes it beside the end of that work.
+class Later:
+    """A call whose result is wanted after a piece of work. A worker may make it meanwhile.
 
-        ahead = Ahead(function, runs)
-        with ahead:
-            ...             # the work, which calls `run` as often as `runs` says
-        ahead.result()
+        later = Later(function)
+        with later:
+            ...             # the work
+        later.result()
 
-    The worker begins when it has done its share of the last `run`. Sooner it would be missed at the
-    next one; later it would have to be woken up. If there were fewer, the call is made when its result
-    is asked for; with runs = 0 it always is. Afterwards `runs` says how many there were.
+    A worker begins the call when it has done its share of the last `run` of the work, which the work
+    marks with `last_piece_of_work`. Earlier it would delay the work; later it would first have to be
+    woken up. Without such a mark, `result` makes the call.
     """
 
-    def __init__(self, function, runs):
-        self._function, self._last = function, runs
-        self._future, self.runs = None, 0
+    def __init__(self, function):
+        self._function, self._future = function, None
 
     def __enter__(self):
-        self._token = _ahead.set(self)
+        self._token = _later.set(self)
+        return self
 
     def __exit__(self, *_):
-        _ahead.reset(self._token)
+        _later.reset(self._token)
 
-    def count(self, pool):
-        self.runs += 1
-        if self.runs == self._last:
+    def begin(self, pool):
+        """Have a worker make the call, unless one does so already."""
+        if self._future is None:
             self._future = pool.submit(contextvars.copy_context().run, self._in_a_worker)
 
     def _in_a_worker(self):
-        _in_a_part.set(True)
+        _session.set(None)
         return self._function()
 
     def result(self):
+        """What the function returns; what it raises is raised here."""
         return self._function() if self._future is None else self._future.result()
 
 
-PATIENCE = 1.0  # seconds: work that takes longer is worth starting processes for
-
-
-def helpers(make, wanted):
-    """At most `wanted` helpers that stand ready (see processes.py); none where threads are to do.
-
-    They are started, with `make`, once the enclosing `workers` is a second old, and end with it.
-    """
-    session = _current()
-    if not wanted or session is None or session.thread != threading.get_ident() or _in_a_part.get():
-        return []
-    return session.ready_helpers(make, wanted)
-
-
-def _blas_at_one_thread():
-    from threadpoolctl import threadpool_limits  # when first needed: it costs time at import
-
-    return threadpool_limits(1, user_api="blas")
-
-
-# ---------------------------------------------------------------------------- memory
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # the names of mallopt's settings in glibc's malloc.h
-_KEEP = 1 << 30
-_USUAL_MMAP, _USUAL_TRIM = 32 << 20, 64 << 20  # what glibc itself settles at when arrays are large
-
-
 @contextlib.contextmanager
-def _memory_kept():
-    """On Linux with glibc, freed memory stays with the process; elsewhere nothing happens."""
-    try:
-        libc = ctypes.CDLL(None)
-        mallopt, trim = libc.mallopt, libc.malloc_trim
-    except (AttributeError, OSError, TypeError):  # not glibc
-        yield
-        return
-    mallopt(_MMAP_THRESHOLD, _KEEP)
-    mallopt(_TRIM_THRESHOLD, _KEEP)
+def last_piece_of_work():
+    """Say that the next `run` is the last of the work that a `Later` waits for."""
+    token = _beside.set(_later.get())
     try:
         yield
     finally:
-        mallopt(_MMAP_THRESHOLD, _USUAL_MMAP)
-        mallopt(_TRIM_THRESHOLD, _USUAL_TRIM)
-        trim(0)
+        _beside.reset(token)
+
+
+# ---------------------------------------------------------------------------- BLAS
+
+
+class _OneBlasThread:
+    """BLAS at one thread, for the whole process: from the first session that works to the last."""
+
+    def __init__(self):
+        self.users, self._lock, self._limit = 0, threading.Lock(), None
+
+    def __enter__(self):
+        import threadpoolctl  # imported when needed: it takes time
+
+        with self._lock:
+            if self.users == 0:
+                _let_any_thread_set_limits(threadpoolctl)
+                self._limit = threadpoolctl.threadpool_limits(1, user_api="blas")
+            self.users += 1
+
+    def __exit__(self, *_):
+        import threadpoolctl
+
+        with self._lock:
+            self.users -= 1
+            if self.users == 0:
+                _let_any_thread_set_limits(threadpoolctl)
+                self._limit.restore_original_limits()
+                _let_any_thread_set_limits(threadpoolctl)
+
+
+def _let_any_thread_set_limits(threadpoolctl):
+    """From version 3.8 on, threadpoolctl ignores all threads but the one that set a limit first. Here
+    the first and the last session may belong to different threads.
+    """
+    if hasattr(threadpoolctl.OpenBLASController, "clear_controlling_thread"):
+        threadpoolctl.OpenBLASController.clear_controlling_thread(force=True)
+
+
+_ONE_BLAS_THREAD = _OneBlasThread()
+
+
+# TEMPORARY, until optim.py and solver.py use the above
+def slices(size, count):
+    bounds = [size * k // count for k in range(count + 1)]
+    return [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+class Ahead(Later):
+    def __init__(self, function, runs):
+        super().__init__(function)
+        self.runs = 0
+
+    def begin(self, pool):
+        pass

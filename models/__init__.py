@@ -1,9 +1,27 @@
-"""The models, and a table of them."""
+"""The nets, the descriptions that they are built from, and a table of the named ones."""
 
 from .cnn import ConvNet, LeNet5, ThreeLayerConvNet
+from .descriptions import (
+    ACTIVATIONS,
+    POOLS,
+    Affine,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Dropout,
+    GroupNorm,
+    LayerNorm,
+    LeakyReLU,
+    MaxPool,
+    Pair,
+    ReLU,
+    Sigmoid,
+    Tanh,
+)
 from .fc_net import FullyConnectedNet, TwoLayerNet
 from .finetune import refit_last_layer
-from .net import ACTIVATIONS, INITIALIZERS, LOSSES, POOLS, Net
+from .init import INITIALIZERS
+from .net import LOSSES, Net
 
 MODELS = {
     "TwoLayerNet": TwoLayerNet,
@@ -14,12 +32,29 @@ MODELS = {
 }
 
 __all__ = [
-    *MODELS,
     "ACTIVATIONS",
     "INITIALIZERS",
     "LOSSES",
     "MODELS",
     "POOLS",
+    "Affine",
+    "AvgPool",
+    "BatchNorm",
+    "Conv",
+    "ConvNet",
+    "Dropout",
+    "FullyConnectedNet",
+    "GroupNorm",
+    "LayerNorm",
+    "LeNet5",
+    "LeakyReLU",
+    "MaxPool",
     "Net",
+    "Pair",
+    "ReLU",
+    "Sigmoid",
+    "Tanh",
+    "ThreeLayerConvNet",
+    "TwoLayerNet",
     "refit_last_layer",
 ]

@@ -1,8 +1,11 @@
 """Convolutional nets."""
 
-import numpy as np
-
+from ..engine.errors import look_up
+from .descriptions import POOLS, Affine, Conv, MaxPool
+from .fc_net import hidden_layers, normalized, widths_of
 from .net import Net
+
+__all__ = ["ConvNet", "LeNet5", "ThreeLayerConvNet"]
 
 
 class LeNet5(Net):
@@ -11,7 +14,8 @@ class LeNet5(Net):
 
     activation  'relu', 'leaky_relu', 'sigmoid', 'tanh' or 'identity'
     pool        'max' or 'avg'
-    With activation='sigmoid', pool='avg' it is the historical kind. Other arguments as in `Net`.
+    common      reg, loss, dtype, seed, as in `Net`
+    The net of the paper resembles activation='sigmoid', pool='avg'.
     """
 
     def __init__(
@@ -22,28 +26,21 @@ class LeNet5(Net):
         activation="relu",
         pool="max",
         weight_scale="xavier",
-        reg=0.0,
-        loss="softmax",
-        dtype=np.float32,
-        seed=None,
+        **common,
     ):
-        super().__init__(
-            input_dim, weight_scale=weight_scale, reg=reg, loss=loss, dtype=dtype, seed=seed
-        )
-        for F, pad in ((6, 2), (16, 0)):
-            self._add_conv(F, 5, pad)
-            self._add_activation(activation)
-            self._add_pool(pool, 2)
-        for width in (120, 84):
-            self._add_affine(width)
-            self._add_activation(activation)
-        self._add_affine(num_classes)
+        pooling, act = look_up("LeNet5", POOLS, pool, "pool")(2), activation
+        layers = [
+            *(Conv(6, 5, pad=2), act, pooling),
+            *(Conv(16, 5), act, pooling),
+            *(Affine(120), act, Affine(84), act, Affine(num_classes)),
+        ]
+        super().__init__(layers, input_dim, weight_scale=weight_scale, **common)
 
 
 class ThreeLayerConvNet(Net):
-    """The course's: conv - relu - 2x2 max pool - affine - relu - affine - loss.
+    """The course's net: conv - relu - 2x2 max pool - affine - relu - affine - loss.
 
-    The convolution is padded to keep the image's size. Arguments as in `Net`.
+    The convolution is padded to keep the image's size. `common`: loss and seed, as in `Net`.
     """
 
     def __init__(
@@ -55,20 +52,14 @@ class ThreeLayerConvNet(Net):
         num_classes=10,
         weight_scale=1e-3,
         reg=0.0,
-        dtype=np.float32,
-        *,
-        loss="softmax",
-        seed=None,
+        dtype="float32",
+        **common,
     ):
-        super().__init__(
-            input_dim, weight_scale=weight_scale, reg=reg, loss=loss, dtype=dtype, seed=seed
-        )
-        self._add_conv(num_filters, filter_size, pad=(filter_size - 1) // 2)
-        self._add_activation("relu")
-        self._add_pool("max", 2)
-        self._add_affine(hidden_dim)
-        self._add_activation("relu")
-        self._add_affine(num_classes)
+        layers = [
+            *(Conv(num_filters, filter_size, pad=(filter_size - 1) // 2), "relu", MaxPool(2)),
+            *(Affine(hidden_dim), "relu", Affine(num_classes)),
+        ]
+        super().__init__(layers, input_dim, weight_scale=weight_scale, reg=reg, dtype=dtype, **common)
 
 
 class ConvNet(Net):
@@ -82,7 +73,7 @@ class ConvNet(Net):
     pool, pool_size, pool_stride   'max' or 'avg', its window, and its stride (the window's size)
     normalization  None or 'batchnorm', after each convolution and each hidden affine layer
     dropout        the probability of dropping, after each hidden affine layer
-    Other arguments as in `Net`.
+    common         reg, loss, dtype, seed, as in `Net`
     """
 
     def __init__(
@@ -100,26 +91,12 @@ class ConvNet(Net):
         activation="relu",
         dropout=0,
         weight_scale="kaiming",
-        reg=0.0,
-        loss="softmax",
-        dtype=np.float32,
-        seed=None,
+        **common,
     ):
-        super().__init__(
-            input_dim, weight_scale=weight_scale, reg=reg, loss=loss, dtype=dtype, seed=seed
-        )
-        if filter_size % 2 == 0:
-            raise ValueError(f"ConvNet: filter_size = {filter_size}, expected an odd number.")
-        for F in self._widths("filters", filters):
-            if F == "pool":
-                self._add_pool(pool, pool_size, pool_stride)
-                continue
-            self._add_conv(F, filter_size, pad=(filter_size - 1) // 2)
-            self._add_normalization(normalization)
-            self._add_activation(activation)
-        for width in self._widths("hidden_dims", hidden_dims):
-            self._add_affine(width)
-            self._add_normalization(normalization)
-            self._add_activation(activation)
-            self._add_dropout(dropout)
-        self._add_affine(num_classes)
+        pooling = look_up("ConvNet", POOLS, pool, "pool")(pool_size, pool_stride)
+        layers = []
+        for F in widths_of("ConvNet", "filters", filters):
+            conv = (Conv(F, filter_size, pad="same"), *normalized("ConvNet", normalization), activation)
+            layers += [pooling] if F == "pool" else conv
+        layers += hidden_layers("ConvNet", hidden_dims, normalization, activation, dropout)
+        super().__init__([*layers, Affine(num_classes)], input_dim, weight_scale=weight_scale, **common)

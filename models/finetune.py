@@ -4,12 +4,14 @@ import numpy as np
 
 from ..data_utils import one_hot
 
+__all__ = ["refit_last_layer"]
+
 
 def refit_last_layer(model, X, y, ridge=0.0):
     """Give the last affine layer the weights that fit one-hot targets best, by least squares.
 
-    With the activations H that enter it, W and b minimise ||H @ W + b - one_hot(y)||^2 +
-    ridge * ||W||^2. Of many solutions, when activations depend on each other, it is the smallest.
+    H are the activations that enter the layer. W and b minimise
+    ||H @ W + b - one_hot(y)||^2 + ridge * ||W||^2; if there are many solutions, the smallest is taken.
 
     model: a Net whose last layer is affine.  X: (N, ...) as `model.loss` takes it.  y: labels (N,).
     ridge: 0 or more. The model's parameters are replaced; their dtype stays.
@@ -20,7 +22,7 @@ def refit_last_layer(model, X, y, ridge=0.0):
     w, b = model.params[w_name], model.params[b_name]
     H = model.features(X).astype(np.float64)
     targets = one_hot(y, len(b), np.float64)
-    center, level = H.mean(axis=0), targets.mean(axis=0)  # b takes the means and is not penalised
+    center, level = H.mean(axis=0), targets.mean(axis=0)  # b takes up the means, without penalty
     rows = np.concatenate([H - center, np.sqrt(ridge) * np.eye(len(w))])
     wanted = np.concatenate([targets - level, np.zeros((len(w), len(b)))])
     solution = np.linalg.lstsq(rows, wanted, rcond=None)[0]

@@ -1,194 +1,101 @@
-"""A net as a list of layers over one dict of parameters: what all models have in common."""
+"""A net: a list of layers over one dict of parameters, with a loss at its end.
 
+model = Net([Conv(6, 5, pad=2), ReLU(), MaxPool(2), Affine(10)], input_dim=(1, 28, 28), seed=0)
+scores = model.loss(X)
+loss, grads = model.loss(X, y)
+"""
+
+import inspect
 import math
 
 import numpy as np
 
 from .. import layers as L
-from ..engine.errors import look_up
-from ..engine.images import by_itself, joined, output_size
+from ..engine.errors import look_up, refuse_unknown
+from ..engine.passes import Passes
 from ..engine.randomness import generator, new_seed
-from ..engine.workers import run, slices
-from .chain import BATCHNORMS, Chain, Layer
+from .chain import Chain, Layer
+from .descriptions import ACTIVATIONS, Pair
+from .init import Draw
 
-ACTIVATIONS = {
-    "identity": None,
-    "relu": (L.relu_forward, L.relu_backward),
-    "leaky_relu": (L.leaky_relu_forward, L.leaky_relu_backward),
-    "sigmoid": (L.sigmoid_forward, L.sigmoid_backward),
-    "tanh": (L.tanh_forward, L.tanh_backward),
-}
-POOLS = {
-    "max": (L.max_pool_forward, L.max_pool_backward),
-    "avg": (L.avg_pool_forward, L.avg_pool_backward),
-}
+__all__ = ["LOSSES", "Net", "keywords"]
+
 LOSSES = {"softmax": L.softmax_loss, "svm": L.svm_loss, "mse": L.mse_loss}
-NORMALIZATIONS = (None, "batchnorm", "layernorm")
 
 
-def xavier(rng, shape, fan_in, fan_out):
-    """Uniform in +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
-    bound = math.sqrt(6 / (fan_in + fan_out))
-    return rng.uniform(-bound, bound, shape)
+class Net:
+    """A net of the described layers.
 
+    layers        a list of descriptions (Affine, Conv, MaxPool, BatchNorm, ReLU, Dropout ..., see
+                  descriptions.py), names in ACTIVATIONS, and pairs of your own: Pair(forward,
+                  backward, ...), or just (forward, backward)
+    input_dim     the shape of one example: a whole number for rows, (C, H, W) for images
+    weight_scale  the deviation of the first weights, or 'xavier' or 'kaiming'; biases are 0
+    reg           L2 penalty: 0.5 * reg * sum(W * W) over weights, not over biases, gammas, betas
+    loss          'softmax', 'svm' or 'mse' (on one-hot targets), or a function of scores and labels,
+                  such as functools.partial(softmax_loss, smoothing=0.1)
+    dtype         of the parameters; X is cast to it when `loss` is called
+    seed          of the first weights and of dropout's masks. With a seed, `loss` gives the same
+                  numbers each time, as gradient checks need, and the masks change with `step`, which
+                  the Solver counts. Without one, each call draws new masks.
 
-def kaiming(rng, shape, fan_in, fan_out):
-    """Normal with deviation sqrt(2 / fan_in) (He et al. 2015)."""
-    return rng.standard_normal(shape) * math.sqrt(2 / fan_in)
-
-
-INITIALIZERS = {"xavier": xavier, "kaiming": kaiming}
-
-
-class Net(Chain):
-    """The base of the models: a subclass adds its layers in `__init__`, and that is all of it.
-
-    params  dict of arrays, read at every call: W1, b1, gamma1, beta1, W2, ...
-    loss    loss(X, y) -> loss, grads (same keys as params);  loss(X) -> scores (N, num_classes)
-
-    Common arguments of all models:
-      weight_scale  the deviation of the weights at the start, or 'xavier' or 'kaiming'; biases are 0
-      reg           L2 penalty: 0.5 * reg * sum(W * W) over weights, not over biases, gammas, betas
-      loss          'softmax', 'svm' or 'mse' (on one-hot targets), or a function of scores and y,
-                    such as functools.partial(softmax_loss, smoothing=0.1)
-      dtype         of the parameters at the start; X is cast to what they are when `loss` is called
-      seed          of the initialisation and of dropout's masks. With a seed, `loss` gives the same
-                    numbers each time, as gradient checks need, and masks change with `step`, which
-                    the Solver counts; without one, each call draws new masks.
+    params is the dict of arrays W1, b1, gamma1, beta1, W2, ... It is read at every call. Raises
+    ValueError, with the layer's number, if the layers do not fit together.
     """
 
-    def __init__(self, input_dim, *, weight_scale, reg, loss, dtype, seed):
-        criterion = loss if callable(loss) else look_up(type(self).__name__, LOSSES, loss, "loss")
-        super().__init__([], {}, criterion, seed=new_seed() if seed is None else seed, step=0)
-        self.bn_params = []
-        self.input_dim = tuple(input_dim) if np.iterable(input_dim) else (input_dim,)
+    def __init__(
+        self,
+        layers,
+        input_dim,
+        *,
+        weight_scale="kaiming",
+        reg=0.0,
+        loss="softmax",
+        dtype=np.float32,
+        seed=None,
+        **unknown,
+    ):
+        self.name = type(self).__name__
+        refuse_unknown(self.name, unknown, keywords(type(self)), "keyword arguments", TypeError)
+        self.input_dim = _checked_dim(self.name, input_dim)
         self.reg, self.dtype = reg, np.dtype(dtype).type
         self._new_masks_each_call = seed is None
-        self._weight_scale = weight_scale
-        self._rng = generator(self.seed, "initialisation")
-        self._shape = self.input_dim  # of one example, after the layers so far
+        seed = new_seed() if seed is None else seed
+        criterion = loss if callable(loss) else look_up(self.name, LOSSES, loss, "loss")
+        function = getattr(criterion, "func", criterion)  # inside functools.partial
+        is_mean = function in LOSSES.values()
+        self.layers, self._rows, params = self._build(layers, weight_scale, seed)
+        in_order = _pool_first(self.layers)
+        self._chain = Chain(self.name, in_order, criterion, is_mean, seed, params)
+        self._passes = Passes(self._chain, images=len(self.input_dim) == 3)
 
-    # ------------------------------------------------------------------ the two passes
+    # ------------------------------------------------------------------ what a net computes
 
     def loss(self, X, y=None):
-        """Loss and gradients of a labelled mini-batch, or scores without labels.
+        """Loss and gradients of a labelled batch, or without labels its scores (N, classes).
 
-        X: (N, ...) of the model's input_dim; numbers of any kind.  y: labels (N,), integers.
+        X: (N, ...) as `input_dim` says, numbers of any kind; rows may come as images.
+        y: labels (N,), integers.
         """
         X = self._as_input(X)
-        parts = self._parts(len(X))
         if y is None:
-            return self._predict(X, parts, range(len(self.layers)))
+            return self._passes.predict(X, len(self.layers))
         y = np.asarray(y)
         if y.shape != X.shape[:1]:
             raise ValueError(
-                f"{type(self).__name__}.loss: X has {len(X)} examples and y the shape {y.shape}, "
+                f"{self.name}.loss: X has {len(X)} examples and y the shape {y.shape}, "
                 f"expected ({len(X)},)."
             )
         if self._new_masks_each_call:
             self.step += 1
-        return self._add_penalty(*self._train(X, y, parts))
+        loss, grads = self._passes.loss_and_gradients(X, y)
+        return self._with_penalty(loss, {name: grads[name] for name in self.params})
 
     def features(self, X):
-        """What enters the last layer, at test time: (N, ...)."""
-        X = self._as_input(X)
-        return self._predict(X, self._parts(len(X)), range(len(self.layers) - 1))
+        """What enters the last layer at test time: (N, ...)."""
+        return self._passes.predict(self._as_input(X), len(self.layers) - 1)
 
-    def _predict(self, X, parts, stretch):
-        outs = run(lambda part: self.forward_through(stretch, X[part], "test", part)[0], parts)
-        return outs[0] if len(outs) == 1 else np.concatenate(outs)
-
-    def _parts(self, N):
-        """Slices of a batch of images that are computed apart, by its size alone: at most 64 each,
-        and two where it can be. Rows are not split: an affine layer has one product to make of all
-        of them, and shares that out by itself.
-        """
-        if N < 16 or len(self.input_dim) == 1:
-            return [slice(0, N)]
-        return slices(N, max(2, math.ceil(N / 64)))
-
-    def _train(self, X, y, parts):
-        """Both passes: of each part by itself, where nothing on the way needs all examples at once."""
-        both = self._by_parts if self._apart_to_the_end(parts) else self._by_stretches
-        loss, grads = both(X, y, parts)
-        return loss, {name: grads[name] for name in self.params}
-
-    def _apart_to_the_end(self, parts):
-        """Is each example on its own up to the loss, a mean? And are there so few parameters that they
-        do not take longer for several parts than for one?
-        """
-        function = getattr(self.criterion, "func", self.criterion)  # of functools.partial
-        return (
-            len(parts) > 1
-            and function in LOSSES.values()
-            and not any(map(self._joint, range(len(self.layers))))
-            and sum(p.size for p in self.params.values()) <= FEW
-        )
-
-    def _by_parts(self, X, y, parts):
-        losses, grads = zip(*self.passes_of_parts(X, y, parts), strict=True)
-        return sum(losses), _added(grads)
-
-    def _by_stretches(self, X, y, parts):
-        """The parts of a batch go their own ways from one batch norm to the next, where they meet, and
-        are one batch from the first affine layer on.
-        """
-        trunk, head = self._stretches()
-        xs, tape = [X[part] for part in parts], []
-        for stretch in trunk:
-            xs, caches = self._stretch_forward(stretch, xs, parts)
-            tape.append((stretch, caches))
-        whole = [slice(0, len(X))]
-        xs = [joined(xs)]
-        for stretch in head:
-            xs, caches = self._stretch_forward(stretch, xs, whole)
-            tape.append((stretch, caches))
-        loss, dscores = self.criterion(xs[0], y)
-        douts, grads = [dscores], {}
-        for k, (stretch, caches) in reversed(list(enumerate(tape))):
-            if douts[0] is None:  # below the first layer with parameters
-                break
-            if k == len(trunk) - 1:
-                douts = [douts[0][part] for part in parts]
-            douts, more = self._stretch_backward(stretch, douts, caches)
-            grads |= more
-        return loss, grads
-
-    def _stretches(self):
-        """The layers in order, as lists of indices, each batch norm by itself and what is between:
-        those of the trunk, of images, and those of the head, from the first affine layer on.
-        """
-        trunk, head = [[]], [[]]
-        for k, layer in enumerate(self.layers):
-            in_head = head[0] or layer.forward is L.affine_forward
-            stretches = head if in_head else trunk
-            if self._joint(k):
-                stretches += [[k], []]
-            else:
-                stretches[-1].append(k)
-        return trunk, head
-
-    def _joint(self, k):
-        """Does this layer need all examples at once?"""
-        return self.layers[k].forward in BATCHNORMS
-
-    def _stretch_forward(self, stretch, xs, parts):
-        if stretch and self._joint(stretch[0]):
-            return self._call(stretch[0], L.batchnorm_parts_forward, xs, "train")
-        pairs = list(zip(xs, parts, strict=True))
-        results = run(lambda pair: self.forward_through(stretch, pair[0], "train", pair[1]), pairs)
-        return [list(column) for column in zip(*results, strict=True)]
-
-    def _stretch_backward(self, stretch, douts, caches):
-        if stretch and self._joint(stretch[0]):
-            dxs, *dparams = L.batchnorm_parts_backward(douts, caches)
-            return dxs, dict(zip(self.layers[stretch[0]].names, dparams, strict=True))
-        pairs = list(zip(douts, caches, strict=True))
-        results = run(lambda pair: self.backward_through(stretch, by_itself(pair[0]), pair[1]), pairs)
-        dxs, grads = zip(*results, strict=True)
-        return list(dxs), _added(grads)
-
-    def _add_penalty(self, loss, grads):
+    def _with_penalty(self, loss, grads):
         if self.reg:
             for name, w in self.params.items():
                 if name.startswith("W"):
@@ -198,151 +105,170 @@ class Net(Chain):
 
     def _as_input(self, X):
         X = np.asarray(X)
-        if X.ndim < 2 or not self._fits(X.shape[1:]):
+        flat = len(self.input_dim) == 1 and math.prod(X.shape[1:]) == self.input_dim[0]
+        if X.ndim < 2 or not (flat or X.shape[1:] == self.input_dim):
             expected = ", ".join(map(str, self.input_dim))
-            raise ValueError(
-                f"{type(self).__name__}.loss: X has shape {X.shape}, expected (N, {expected})."
-            )
-        first = next(iter(self.params.values()))
+            raise ValueError(f"{self.name}.loss: X has shape {X.shape}, expected (N, {expected}).")
+        first = next(iter(self.params.values()), np.empty(0, self.dtype))
         return X.astype(first.real.dtype, copy=False)
 
-    def _fits(self, shape):
-        flat = len(self.input_dim) == 1 and math.prod(shape) == self.input_dim[0]
-        return flat or tuple(shape) == self.input_dim
+    # ------------------------------------------------------------------ what it consists of
 
-    # ------------------------------------------------------------------ what a checkpoint needs
+    def _build(self, descriptions, weight_scale, seed):
+        """The layers, their rows in the summary, and the parameters.
+
+        One example of ones goes through the layers as they are built: so their shapes are known, and a
+        layer that does not fit is refused here, in its own words.
+        """
+        draw = Draw(weight_scale, generator(seed, "initialisation"), self.dtype)
+        x, layers, rows, params, counts = np.ones((1, *self.input_dim), self.dtype), [], [], {}, {}
+        for description in _described(self.name, descriptions):
+            number = len(layers) + 1
+            try:
+                built = description.build(x.shape[1:], draw)
+            except ValueError as error:
+                raise ValueError(f"{self.name}, layer {number}: {error}") from error
+            for kind in built.params:
+                counts[kind] = counts.get(kind, 0) + 1
+            new = {f"{k}{counts[k]}": p.astype(self.dtype) for k, p in built.params.items()}
+            params |= new
+            pair, names = (built.forward, built.backward), tuple(new)
+            layers.append(Layer(*pair, names, built.settings, number, **built.flags))
+            x = Chain(self.name, layers, None, False, seed, params).predict(x, [number - 1])
+            rows.append((built.title, x.shape[1:], names))
+        return layers, rows, params
+
+    def summary(self):
+        """Print the layers, their output shapes, parameters, and multiplications an example."""
+        print(self)
+
+    def __repr__(self):
+        lines = [("", "layer", "output", "parameters", "multiplications")]
+        sizes, products = [], []
+        for layer, (title, shape, names) in zip(self.layers, self._rows, strict=True):
+            sizes.append(sum(self.params[name].size for name in names))
+            weights = self.params[names[0]].size if layer.forward in PRODUCTS else 0
+            products.append(weights * math.prod(shape[1:]))  # once for each pixel of the output
+            counts = (_shown(sizes[-1]), _shown(products[-1]))
+            lines.append((str(layer.number), title, str(shape), *counts))
+        lines.append(("", "in all", "", _shown(sum(sizes)), _shown(sum(products))))
+        return f"{self.name}: an example is {self.input_dim}\n{_table(lines)}"
+
+    # ------------------------------------------------------------------ what it keeps
+
+    @property
+    def params(self):
+        """The dict of parameters."""
+        return self._chain.params
+
+    @params.setter
+    def params(self, params):
+        self._chain.params = params
+
+    @property
+    def seed(self):
+        """The seed of dropout's masks."""
+        return self._chain.seed
+
+    @property
+    def step(self):
+        """The number of the training step; dropout's masks depend on it."""
+        return self._chain.step
+
+    @step.setter
+    def step(self, step):
+        self._chain.step = step
 
     @property
     def state(self):
-        """What a model keeps besides its parameters: seed and step, batch norm's running statistics.
+        """What a net keeps besides its parameters: seed, step, running statistics of batch norm.
 
-        A dict of arrays; assign one to put it back.
+        A dict of arrays. Assign one to put it back; ValueError if it does not fit this net.
         """
-        state = {"seed": np.array(self.seed), "step": np.array(self.step)}
-        for k, bn_param in enumerate(self.bn_params, 1):
-            for key in ("running_mean", "running_var"):
-                state[f"{key}{k}"] = bn_param[key].copy()
-        return state
+        statistics = {key: bn_param[name].copy() for key, bn_param, name in self._running()}
+        return {"seed": np.array(self.seed), "step": np.array(self.step)} | statistics
 
     @state.setter
     def state(self, state):
-        self.seed, self.step = int(state["seed"]), int(state["step"])
-        for k, bn_param in enumerate(self.bn_params, 1):
-            for key in ("running_mean", "running_var"):
-                bn_param[key] = state[f"{key}{k}"].copy()
+        expected = {key: np.shape(array) for key, array in self.state.items()}
+        came = {key: np.shape(array) for key, array in state.items()}
+        if came != expected:
+            raise ValueError(f"{self.name}.state: came with shapes {came}, expected {expected}.")
+        self._chain.seed, self.step = int(state["seed"]), int(state["step"])
+        for key, bn_param, name in self._running():
+            bn_param[name] = np.array(state[key])
 
-    # ------------------------------------------------------------------ building
+    def _running(self):
+        """(key in `state`, bn_param, key in bn_param) of all running statistics."""
+        dicts = [s for layer in self.layers for s in layer.settings if isinstance(s, dict)]
+        with_statistics = [s for s in dicts if "running_mean" in s]
+        for k, bn_param in enumerate(with_statistics, 1):
+            for name in ("running_mean", "running_var"):
+                yield f"{name}{k}", bn_param, name
 
-    def _widths(self, name, widths):
-        """A list of whole numbers from 1 up (and the word 'pool', of a convolutional net)."""
-        if not np.iterable(widths) or isinstance(widths, str):
-            raise ValueError(f"{type(self).__name__}: {name} = {widths!r}, expected a list of widths.")
-        for width in widths:
-            if width != "pool" and (not isinstance(width, int | np.integer) or width < 1):
-                raise ValueError(
-                    f"{type(self).__name__}: {name} holds {width!r}, expected whole numbers from 1 up."
-                )
-        return list(widths)
 
-    def _add_affine(self, M):
-        """Affine layer to M outputs, from whatever shape an example has by now."""
-        D = math.prod(self._shape)
-        W, b = self._new_weights((D, M), fan_in=D, fan_out=M, biases=M)
-        self._add(L.affine_forward, L.affine_backward, (W, b), shape=(M,))
+def keywords(model):
+    """The names of the keyword arguments that a class of nets takes, those of `Net` included."""
+    makers = [c.__init__ for c in model.__mro__ if issubclass(c, Net)]
+    parameters = [p for maker in makers for p in inspect.signature(maker).parameters.values()]
+    named = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - {"self"}
+    return named if model is Net else named - {"layers"}
 
-    def _add_conv(self, F, filter_size, pad):
-        """F square filters at stride 1."""
-        C, H, W = self._shape
-        area = filter_size * filter_size
-        shape = (F, C, filter_size, filter_size)
-        names = self._new_weights(shape, fan_in=C * area, fan_out=F * area, biases=F)
-        out = (F, *(output_size(size, filter_size, 1, pad) for size in (H, W)))
-        param = {"stride": 1, "pad": pad}
-        self._add(L.conv_forward, L.conv_backward, names, param, shape=out)
 
-    def _add_normalization(self, normalization):
-        who = type(self).__name__
-        if normalization not in NORMALIZATIONS:
-            raise ValueError(
-                f"{who}: normalization = {normalization!r}, expected one of {NORMALIZATIONS}."
-            )
-        if normalization is None:
-            return
-        features, images = self._shape[0], len(self._shape) == 3
-        k = 1 + sum(name.startswith("gamma") for name in self.params)
-        names = (f"gamma{k}", f"beta{k}")
-        self.params.update(
-            zip(names, (np.ones(features, self.dtype), np.zeros(features, self.dtype)), strict=True)
+def _checked_dim(who, input_dim):
+    shape = tuple(input_dim) if np.iterable(input_dim) else (input_dim,)
+    whole = all(isinstance(size, int | np.integer) and size > 0 for size in shape)
+    if not whole or len(shape) not in (1, 3):
+        raise ValueError(
+            f"{who}: input_dim = {input_dim!r}, expected the length of a row or (C, H, W) of an image."
         )
-        if normalization == "layernorm":
-            if images:
-                raise ValueError(f"{who}: layernorm is for affine layers; images take 'batchnorm'.")
-            self._add(L.layernorm_forward, L.layernorm_backward, names, {})
-            return
-        bn_param = {
-            "mode": "train",
-            "running_mean": np.zeros(features, self.dtype),
-            "running_var": np.zeros(features, self.dtype),
-        }
-        self.bn_params.append(bn_param)
-        pair = (
-            (L.spatial_batchnorm_forward, L.spatial_batchnorm_backward)
-            if images
-            else (L.batchnorm_forward, L.batchnorm_backward)
-        )
-        self._add(*pair, names, bn_param)
+    return shape
 
-    def _add_activation(self, activation):
-        pair = look_up(type(self).__name__, ACTIVATIONS, activation, "activation")
-        if pair:
-            self._add(*pair)
 
-    def _add_pool(self, pool, size, stride=None, pad=0):
-        pair = look_up(type(self).__name__, POOLS, pool, "pool")
-        stride = stride or size
-        C, *image = self._shape
-        param = {"pool_height": size, "pool_width": size, "stride": stride, "pad": pad}
-        out = (C, *(output_size(side, size, stride, pad) for side in image))
-        self._add(*pair, param=param, shape=out)
-        # The largest entry stays the largest under a function that never falls, so that
-        # pool(act(x)) = act(pool(x)): pooling first leaves the activation a quarter of the work.
-        if pool == "max" and len(self.layers) > 1 and self.layers[-2].forward in NEVER_FALLS:
-            self.layers[-2:] = reversed(self.layers[-2:])
-
-    def _add_dropout(self, p):
-        L.dropout_forward(np.zeros(0), {"p": p, "mode": "test"})  # refuses a wrong p
-        if p:
-            self._add(L.dropout_forward, L.dropout_backward, param={"p": p})
-
-    def _add(self, forward, backward, names=(), param=None, shape=None):
-        if shape is not None and min(shape) < 1:
+def _described(who, layers):
+    """The descriptions that the entries of the list stand for."""
+    if not isinstance(layers, list | tuple) or not layers:
+        raise ValueError(f"{who}: layers is {layers!r}, expected a list of layers, not empty.")
+    for layer in layers:
+        if isinstance(layer, str):
+            layer = look_up(who, ACTIVATIONS, layer, "activation")
+        if isinstance(layer, tuple) and len(layer) == 2:
+            layer = Pair(*layer)
+        if isinstance(layer, type) or not (layer is None or hasattr(layer, "build")):
             raise ValueError(
-                f"{type(self).__name__}: after layer {len(self.layers)} an image is "
-                f"{self._shape}, too small for {forward.__name__} with {param}."
+                f"{who}: layers holds {layer!r}, expected a description such as Affine(10) or ReLU(), "
+                f"the name of an activation ({', '.join(ACTIVATIONS)}), or a pair (forward, backward)."
             )
-        self.layers.append(Layer(forward, backward, names, param))
-        self._shape = self._shape if shape is None else shape
-
-    def _new_weights(self, shape, fan_in, fan_out, biases):
-        k = 1 + sum(name.startswith("W") for name in self.params)
-        if isinstance(self._weight_scale, str):
-            init = look_up(type(self).__name__, INITIALIZERS, self._weight_scale, "weight_scale")
-            weights = init(self._rng, shape, fan_in, fan_out)
-        else:
-            weights = self._weight_scale * self._rng.standard_normal(shape)
-        self.params[f"W{k}"] = weights.astype(self.dtype)
-        self.params[f"b{k}"] = np.zeros(biases, self.dtype)
-        return f"W{k}", f"b{k}"
+        if layer is not None:  # the activation 'identity' is no layer
+            yield layer
 
 
-def _added(grads):
-    """The gradients of several parts, added up in their order and in the memory of the first's."""
-    total, *others = grads
-    for terms in others:
-        for name, term in terms.items():
-            total[name] += term
-    return total
+PRODUCTS = (L.affine_forward, L.conv_forward)
+NEVER_FALL = (L.relu_forward, L.leaky_relu_forward, L.sigmoid_forward, L.tanh_forward)
 
 
-FEW = 2**19  # parameters
-NEVER_FALLS = (L.relu_forward, L.leaky_relu_forward, L.sigmoid_forward, L.tanh_forward)
+def _pool_first(layers):
+    """The layers in the order in which they are computed: max pooling before an activation.
+
+    The largest entry of a window stays the largest under a function f that never falls:
+    max(f(a), f(b)) = f(max(a, b)). Pooling first leaves the activation a quarter of the work.
+    """
+    layers = list(layers)
+    for k in range(1, len(layers)):
+        if layers[k].forward is L.max_pool_forward and layers[k - 1].forward in NEVER_FALL:
+            layers[k - 1 : k + 1] = layers[k], layers[k - 1]
+    return layers
+
+
+def _shown(count):
+    return f"{count:,}" if count else "-"
+
+
+def _table(lines):
+    """Rows of cells in columns, the last two to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    sides = (str.rjust, str.ljust, str.ljust, str.rjust, str.rjust)
+    return "\n".join(
+        "  ".join(side(cell, w) for side, cell, w in zip(sides, line, widths, strict=True)).rstrip()
+        for line in lines
+    )

@@ -5,20 +5,33 @@ import re
 
 import numpy as np
 import pytest
-from handgrad import layers as L
 from handgrad.gradient_check import check_model, eval_numerical_gradient, rel_error
 from handgrad.layers import softmax_loss
 from handgrad.models import (
+    ACTIVATIONS,
+    LOSSES,
     MODELS,
+    Affine,
+    AvgPool,
+    BatchNorm,
+    Conv,
     ConvNet,
+    Dropout,
     FullyConnectedNet,
+    GroupNorm,
+    LayerNorm,
+    LeakyReLU,
     LeNet5,
+    MaxPool,
     Net,
+    Pair,
+    ReLU,
+    Sigmoid,
+    Tanh,
     ThreeLayerConvNet,
     TwoLayerNet,
     refit_last_layer,
 )
-from handgrad.models.net import ACTIVATIONS, LOSSES
 
 FC = dict(hidden_dims=[7, 6], input_dim=12, num_classes=4, weight_scale="xavier", seed=1)
 CNN = dict(input_dim=(2, 8, 8), num_classes=4, seed=1)
@@ -228,16 +241,161 @@ def test_initialisation_counts_a_convolutions_fan():
     assert w.std() == pytest.approx((2 / (8 * 25)) ** 0.5, rel=0.02)
 
 
-def test_a_stranger_can_build_a_net_of_his_own():
-    class Tiny(Net):
-        def __init__(self):
-            super().__init__((1, 6, 6), weight_scale="kaiming", reg=0, loss="svm", dtype=float, seed=0)
-            self._add_conv(2, 3, pad=0)
-            self._add_activation("tanh")
-            self._add_pool("avg", 3, stride=1, pad=1)
-            self._add_affine(4)
+def doubled_forward(x):
+    return 2 * x, None
 
-    check_model(Tiny(), *batch((1, 6, 6))).require()
+
+def doubled_backward(dout, cache):
+    return 2 * dout
+
+
+def scaled_forward(x, w, factor):
+    """w scales each feature."""
+    return factor * x * w, (x, w, factor)
+
+
+def scaled_backward(dout, cache):
+    x, w, factor = cache
+    return factor * dout * w, factor * (dout * x).sum(axis=0)
+
+
+def ones_and_a_bit(shape, rng):
+    return {"W": 1 + rng.random(shape)}
+
+
+def noisy_forward(x, param):
+    """Noise in training, drawn from the seed of the pass."""
+    noise = np.random.default_rng(param["seed"]).random(x.shape) if param["mode"] == "train" else 0
+    return x + noise.astype(x.dtype) if param["mode"] == "train" else x, None
+
+
+def noisy_backward(dout, cache):
+    return dout
+
+
+NETS = {  # layers, the shape of an example
+    "images": ([Conv(2), "tanh", AvgPool(3, stride=1, pad=1), Affine(4)], (1, 6, 6)),
+    "everything": (
+        [
+            *(Conv(4, 3, stride=2, pad=1), BatchNorm(), ReLU(), MaxPool(2, stride=1)),
+            *(Conv(6, 3, pad="same"), GroupNorm(3), LeakyReLU(0.2)),
+            *(Affine(7), LayerNorm(), Sigmoid(), Dropout(0.3), Affine(5), Tanh(), Affine(4)),
+        ],
+        (2, 9, 8),
+    ),
+    "own pairs": (
+        [
+            Affine(6),
+            (doubled_forward, doubled_backward),
+            Pair(scaled_forward, scaled_backward, params=ones_and_a_bit, settings=(0.5,)),
+            Pair(noisy_forward, noisy_backward, settings=({"mode": "test", "seed": None},)),
+            Affine(4),
+        ],
+        (5,),
+    ),
+    "one layer": ([Affine(4)], (3,)),
+    "pool first": ([MaxPool(2), ReLU(), BatchNorm(), Affine(4)], (2, 6, 6)),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+class TestNetsFromLists:
+    def test_every_gradient_by_complex_step(self, name):
+        layers, shape = NETS[name]
+        report = check_model(Net(layers, shape, reg=0.3, seed=0), *batch(shape))
+        assert {row.method for row in report.rows} == {"complex step"}
+        assert report.require().error <= 1e-10
+
+    def test_the_shapes_that_summary_promises_are_delivered(self, name, capsys):
+        layers, shape = NETS[name]
+        model = Net(layers, shape, seed=0)
+        x = np.zeros((5, *shape), np.float32)
+        for k, (_, promised, _) in enumerate(model._rows):
+            x, _ = model._chain.forward(x, range(k, k + 1))
+            if model.layers[k] is model._chain.layers[k]:  # else it changed places with a pool
+                assert x.shape[1:] == promised
+        model.summary()
+        assert capsys.readouterr().out == f"{model!r}\n"
+
+    def test_a_description_builds_any_number_of_nets(self, name):
+        layers, shape = NETS[name]
+        X, y = batch(shape)
+        one, other = Net(layers, shape, seed=0), Net(layers, shape, seed=0)
+        for _ in range(2):
+            one.loss(X, y)
+        assert one.loss(X, y)[0] == other.loss(X, y)[0]
+
+
+def test_parameters_are_numbered_by_kind():
+    model = Net(*NETS["own pairs"], seed=0)
+    assert list(model.params) == ["W1", "b1", "W2", "W3", "b2"]
+
+
+def test_what_a_net_shows():
+    model = Net([Conv(6, 5, pad=2), "relu", MaxPool(2), Affine(10)], (1, 28, 28), seed=0)
+    assert repr(model).splitlines() == [
+        "Net: an example is (1, 28, 28)",
+        "   layer                 output       parameters  multiplications",
+        "1  conv 6 of 5x5, pad 2  (6, 28, 28)         156          117,600",
+        "2  relu                  (6, 28, 28)           -                -",
+        "3  max pool 2x2          (6, 14, 14)           -                -",
+        "4  affine 10             (10,)            11,770           11,760",
+        "   in all                                 11,926          129,360",
+    ]
+
+
+def test_each_step_has_its_own_seed_for_a_pair_of_ones_own():
+    model = Net(*NETS["own pairs"], seed=0)
+    X, y = batch((5,))
+    first = model.loss(X, y)[0]
+    assert model.loss(X, y)[0] == first
+    model.step = 1
+    assert model.loss(X, y)[0] != first
+    assert model.loss(X).tolist() == model.loss(X).tolist()
+
+
+def unused_backward(dout, cache):
+    raise AssertionError("nothing below this layer learns")
+
+
+def test_the_way_back_ends_at_the_first_layer_with_parameters():
+    model = Net([(doubled_forward, unused_backward), Affine(4)], 5, seed=0)
+    loss, grads = model.loss(*batch((5,)))
+    assert np.isfinite(loss)
+    assert grads.keys() == {"W1", "b1"}
+
+
+def moody_forward(x, param):
+    return x, param["mode"]
+
+
+def test_a_description_is_not_written_to():
+    param = {"mode": "unknown"}
+    pair = Pair(moody_forward, noisy_backward, settings=(param,))
+    model = Net([pair, Affine(4)], 5, seed=0)
+    model.loss(*batch((5,)))
+    assert param == {"mode": "unknown"}
+    assert model.layers[0].settings == ({"mode": "train"},)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda s: s.pop("running_mean1"),
+        lambda s: s.update(running_mean1=np.zeros(3)),
+        lambda s: s.update(running_mean9=np.zeros(6)),
+        lambda s: s.pop("step"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(spoil):
+    model = Net([Affine(6), BatchNorm(), Affine(4)], 5, seed=0)
+    model.loss(*batch((5,)))
+    before, wrong = model.state, model.state
+    spoil(wrong)
+    with pytest.raises(ValueError, match=r"Net.state: came with shapes .*, expected"):
+        model.state = wrong
+    for key, value in model.state.items():
+        np.testing.assert_array_equal(value, before[key])
 
 
 ERRORS = [
@@ -252,15 +410,28 @@ ERRORS = [
     ),
     (lambda: FullyConnectedNet([5], dropout=0.2, dropout_keep_ratio=0.8), "expected one of the two"),
     (lambda: FullyConnectedNet(100), "hidden_dims = 100, expected a list of widths"),
-    (lambda: FullyConnectedNet([100, 0]), "hidden_dims holds 0, expected whole numbers from 1 up"),
-    (lambda: ConvNet(filters=("32",)), "filters holds '32'"),
+    (
+        lambda: FullyConnectedNet([100, 0]),
+        "layer 3: Affine: width = 0, expected a whole number from 1 up",
+    ),
+    (lambda: ConvNet(filters=("32",)), "layer 1: Conv: filters = '32', expected a whole number"),
+    (lambda: Net(["relu", 10], 5), "layers holds 10, expected a description such as Affine(10)"),
+    (lambda: Net([ReLU], 5), "expected a description such as Affine(10) or ReLU()"),
+    (lambda: Net(["rleu"], 5), "Did you mean 'relu'?"),
+    (lambda: Net([Affine(5), MaxPool(2)], 5), "layer 2: MaxPool: an example has shape (5,) here"),
+    (lambda: Net([GroupNorm(2)], (3, 4, 4)), "layer 1: spatial_groupnorm_forward: G = 2"),
+    (lambda: Net([Pair(doubled_forward, 3)], 5), "backward = 3, expected a function"),
+    (lambda: Net([], 5), "layers is [], expected a list of layers, not empty"),
+    (lambda: Net(Affine(5), 5), "expected a list of layers"),
+    (lambda: Net([Affine(5)], 0), "input_dim = 0"),
+    (lambda: Net([Affine(5)], (3, 32)), "input_dim = (3, 32)"),
     (lambda: FullyConnectedNet([5], activation="rleu"), "Did you mean 'relu'?"),
     (lambda: LeNet5(pool="mean"), "unknown pool 'mean'; expected one of ['avg', 'max']"),
     (lambda: LeNet5(loss="softmx"), "Did you mean 'softmax'?"),
     (lambda: LeNet5(weight_scale="xaver"), "Did you mean 'xavier'?"),
-    (lambda: LeNet5(input_dim=(1, 8, 8)), "too small for"),
-    (lambda: ConvNet(filter_size=4), "filter_size = 4, expected an odd number"),
-    (lambda: ConvNet(normalization="layernorm"), "images take 'batchnorm'"),
+    (lambda: LeNet5(input_dim=(1, 8, 8)), "layer 4: conv_forward: a window of (5, 5) does not fit"),
+    (lambda: ConvNet(filter_size=4), "layer 1: Conv: size = 4 with pad = 'same', expected an odd"),
+    (lambda: ConvNet(normalization="layernorm"), "images take BatchNorm"),
     (lambda: LeNet5().loss(np.zeros((2, 784))), "X has shape (2, 784), expected (N, 1, 28, 28)"),
     (lambda: LeNet5().loss(np.zeros((2, 1, 28, 28)), np.array([3, 10])), "y holds the label 10"),
 ]
@@ -273,10 +444,15 @@ def test_errors(call, message):
 
 
 def test_models_pool_before_an_activation_that_never_falls():
-    names = [layer.forward.__name__ for layer in LeNet5().layers[:3]]
-    assert names == ["conv_forward", "max_pool_forward", "relu_forward"]
-    names = [layer.forward.__name__ for layer in LeNet5(pool="avg").layers[:3]]
-    assert names == ["conv_forward", "relu_forward", "avg_pool_forward"]
+    def names(layers):
+        return [layer.forward.__name__ for layer in layers[:3]]
+
+    written = ["conv_forward", "relu_forward", "max_pool_forward"]
+    assert names(LeNet5().layers) == written
+    assert names(LeNet5()._chain.layers) == ["conv_forward", "max_pool_forward", "relu_forward"]
+    assert [layer.number for layer in LeNet5()._chain.layers[:4]] == [1, 3, 2, 4]
+    written = ["conv_forward", "relu_forward", "avg_pool_forward"]
+    assert names(LeNet5(pool="avg")._chain.layers) == written
 
 
 def test_a_parameter_of_a_wrong_shape_names_the_layer():
@@ -289,8 +465,14 @@ def test_a_parameter_of_a_wrong_shape_names_the_layer():
 def test_a_batch_norm_of_a_wrong_shape_names_the_layer():
     model = ConvNet((4,), (), (1, 6, 6), 3, normalization="batchnorm", seed=0)
     model.params["gamma1"] = np.ones(5)
-    with pytest.raises(ValueError, match=r"ConvNet, layer 2: batchnorm_parts_forward: .* 4 features"):
+    with pytest.raises(ValueError, match=r"ConvNet, layer 2: spatial_batchnorm_forward: .* 4 features"):
         model.loss(np.zeros((2, 1, 6, 6)), np.zeros(2, int))
+
+
+@pytest.mark.parametrize("model", MODELS.values())
+def test_an_unknown_keyword_suggests_the_near_one(model):
+    with pytest.raises(TypeError, match=rf"{model.__name__}: unknown .* Did you mean 'num_classes'"):
+        model(*[[5]] * (model is FullyConnectedNet), num_class=3)
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.5])
@@ -335,21 +517,3 @@ def test_refit_with_dependent_activations_and_its_error():
 def test_a_loss_of_ones_own():
     model = FullyConnectedNet(**{**FC, "loss": functools.partial(softmax_loss, smoothing=0.2)})
     check_model(model, *batch((12,))).require()
-
-
-def test_a_prediction_asks_pooling_for_no_cache(rng, monkeypatch):
-    """Only the way back needs to know where the largest entries are."""
-    model = LeNet5((1, 12, 12), 3, seed=0)
-    X, made = rng.standard_normal((4, 1, 12, 12)), []
-    original = L._max_along
-
-    def watched(*args):
-        out, cache = original(*args)
-        made.append(cache[0] is not None)
-        return out, cache
-
-    monkeypatch.setattr(L, "_max_along", watched)
-    model.loss(X)
-    assert made == [False] * 4
-    model.loss(X, np.array([0, 1, 2, 0]))
-    assert made[4:] == [True] * 4

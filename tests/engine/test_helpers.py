@@ -12,39 +12,45 @@ from pathlib import Path
 import numpy as np
 import pytest
 from handgrad import Solver, layers
-from handgrad.engine import helpers as processes
-from handgrad.engine import workers as parallel
+from handgrad.engine import helpers as engine_helpers
+from handgrad.engine import passes
+from handgrad.engine import workers as engine_workers
 from handgrad.engine.workers import workers
-from handgrad.models import ConvNet, LeNet5, Net
+from handgrad.models import Affine, AvgPool, Conv, ConvNet, Dropout, LeNet5, Net, Pair
 
-pytestmark = pytest.mark.skipif(not processes.available(), reason="this system starts no helpers")
+no_helpers = not engine_helpers.helpers_available()
+pytestmark = pytest.mark.skipif(no_helpers, reason="this system starts no helpers")
 
 
-class DropoutNet(Net):
+def dropout_net(loss="softmax", seed=0):
     """Dropout among the layers of images, which no ready-made model has."""
-
-    def __init__(self, loss="softmax", seed=0):
-        super().__init__((1, 12, 12), weight_scale="xavier", reg=0.1, loss=loss, dtype="f", seed=seed)
-        self._add_conv(3, 3, 1)
-        self._add_activation("leaky_relu")
-        self._add_dropout(0.3)
-        self._add_conv(9, 3, 0)
-        self._add_pool("avg", 2)
-        self._add_affine(3)
+    layers = [Conv(3, 3, pad=1), "leaky_relu", Dropout(0.3), Conv(9, 3), AvgPool(2), Affine(3)]
+    return Net(layers, (1, 12, 12), weight_scale="xavier", reg=0.1, loss=loss, seed=seed)
 
 
 def with_an_array_among_its_settings():
-    model = DropoutNet()
-    model.layers[0].param["pad"] = np.array([1, 1])
+    model = dropout_net()
+    model.layers[0].settings[0]["pad"] = np.array([1, 1])
     return model
 
 
 NETS = {
     "lenet": lambda: LeNet5((1, 12, 12), 3, seed=0),
-    "dropout": DropoutNet,
+    "dropout": dropout_net,
     "array": with_an_array_among_its_settings,
     "convnet": lambda: ConvNet((4, "pool"), (8,), (1, 12, 12), 3, dropout=0.3, seed=0),
 }
+
+
+MADE = []  # the helpers of this test
+
+
+def remembering(make):
+    def made(helper):
+        make(helper)
+        MADE.append(helper)
+
+    return made
 
 
 @pytest.fixture(autouse=True)
@@ -52,22 +58,25 @@ def at_once(monkeypatch):
     """Helpers are started with the first batch and never rest; none outlives the test. `turn` counts
     how often one was sent something.
     """
-    monkeypatch.setattr(parallel, "PATIENCE", 0.0)
-    monkeypatch.setattr(processes, "REST", 0)
-    started, start, send = [], processes._started, processes.Helper.send
+    monkeypatch.setattr(engine_workers, "PATIENCE", 0.0)
+    monkeypatch.setattr(engine_helpers, "BACK_OFF", 0)
+    started, start, send = [], engine_helpers._started, engine_helpers.Helper.send
 
     def counted(helper, *args):
         helper.turn += 1
         send(helper, *args)
 
-    monkeypatch.setattr(processes.Helper, "turn", 0, raising=False)
-    monkeypatch.setattr(processes.Helper, "send", counted)
+    monkeypatch.setattr(engine_helpers.Helper, "turn", 0, raising=False)
+    monkeypatch.setattr(engine_helpers.Helper, "send", counted)
 
     def watched(*args):
         started.append(start(*args))
         return started[-1]
 
-    monkeypatch.setattr(processes, "_started", watched)
+    MADE.clear()
+    monkeypatch.setattr(engine_helpers.Helper, "__init__", remembering(engine_helpers.Helper.__init__))
+
+    monkeypatch.setattr(engine_helpers, "_started", watched)
     yield started
     assert all(process.returncode is not None for process in started)
 
@@ -88,10 +97,10 @@ def solver(model, count, **settings):
 def helpers(patience=30):
     """The helpers of the running session, once they stand ready."""
     end = time.monotonic() + patience
-    while not all(helper.ready for helper in parallel._active.helpers):
+    while not all(helper.ready for helper in MADE):
         assert time.monotonic() < end
         time.sleep(0.01)
-    return parallel._active.helpers
+    return MADE
 
 
 def trained(model, count, each_epoch=lambda model: None, **settings):
@@ -129,23 +138,23 @@ def test_where_the_system_has_no_files_in_memory(monkeypatch):
 
 def test_changes_on_the_way_reach_them():
     def less_dropout(model):
-        model.layers[2].param["p"] /= 2
+        model.layers[2].settings[0]["p"] /= 2
         model.params["W1"] = model.params["W1"] * np.float32(0.9)
 
-    alone, _ = trained(DropoutNet(), 1, less_dropout)
-    helped, turns = trained(DropoutNet(), 2, less_dropout)
+    alone, _ = trained(dropout_net(), 1, less_dropout)
+    helped, turns = trained(dropout_net(), 2, less_dropout)
     assert turns > 0
     assert_same(alone, helped)
 
 
-@pytest.mark.parametrize("other", [lambda: DropoutNet(seed=1), DropoutNet, NETS["lenet"]])
+@pytest.mark.parametrize("other", [lambda: dropout_net(seed=1), dropout_net, NETS["lenet"]])
 def test_two_nets_in_turn(other):
     """A helper is told about a net only where it does not know it: another seed is another net."""
     data = images()
     X, y = data["X_train"], data["y_train"]
 
     def losses(count):
-        nets, found = (DropoutNet(), other()), []
+        nets, found = (dropout_net(), other()), []
         nets[1].params["W1"] = nets[1].params["W1"] * np.float32(1.5)
         with workers(count):
             nets[0].loss(X, y)
@@ -173,20 +182,20 @@ def test_a_helper_that_is_killed_is_done_without(when):
             killed.extend(helpers())
             os.kill(killed[0]._process.pid, signal.SIGKILL)
 
-    def passes(*args):
-        if when == "at work" and parallel._active.helpers[0].turn > 2:
+    def hooked(*args):
+        if when == "at work" and MADE[0].turn > 2:
             kill()
-        return Net.passes(model, *args)
+        return turn(*args)
 
     def train(run):
         for _ in run.epochs():
             kill() if when == "between batches" else killed or helpers()
 
-    alone, _ = trained(DropoutNet(), 1)
-    model = DropoutNet()
-    model.passes = passes
+    alone, _ = trained(dropout_net(), 1)
+    model = dropout_net()
+    turn, model._chain.turn = model._chain.turn, hooked
     helped = solver(model, 2)
-    with pytest.warns(RuntimeWarning, match=r"a helping process is lost \(exit code -9"):
+    with pytest.warns(RuntimeWarning, match=r"a helper process is lost \(exit code -9"):
         train(helped)
     assert killed
     assert_same(alone, helped)
@@ -200,7 +209,7 @@ def test_one_that_is_late_is_not_asked_for_a_while(monkeypatch):
         (helper,) = helpers()
         expected, _ = model.loss(X, y)
         assert helper.turn == 1
-        monkeypatch.setattr(processes, "REST", 1000)
+        monkeypatch.setattr(engine_helpers, "BACK_OFF", 1000)
         os.kill(helper._process.pid, signal.SIGSTOP)
         threading.Timer(0.5, os.kill, (helper._process.pid, signal.SIGCONT)).start()
         assert model.loss(X, y)[0] == expected
@@ -210,6 +219,23 @@ def test_one_that_is_late_is_not_asked_for_a_while(monkeypatch):
         helper._rests_until = 0.0
         assert model.loss(X, y)[0] == expected
         assert helper.turn == 3
+
+
+def test_one_that_is_frozen_is_given_up_at_the_deadline(monkeypatch):
+    """SIGSTOP: the caller does its share, and goes on without it."""
+    model, data = NETS["lenet"](), images()
+    X, y = data["X_train"], data["y_train"]
+    monkeypatch.setattr(engine_helpers, "DEADLINE", (0.3, 1.0))
+    with workers(2):
+        model.loss(X, y)
+        (helper,) = helpers()
+        expected, _ = model.loss(X, y)
+        pid = helper._process.pid
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.warns(RuntimeWarning, match="no answer within 0.3 seconds"):
+            assert model.loss(X, y)[0] == expected
+        assert not running(pid)
+        assert model.loss(X, y)[0] == expected
 
 
 def test_a_layers_own_message_arrives():
@@ -234,19 +260,19 @@ def test_an_error_in_a_helpers_part_is_raised_in_the_caller():
 
 
 def test_the_keyboard_ends_them_and_training_goes_on_afterwards():
-    interrupted, model = [], DropoutNet()
+    interrupted, model = [], dropout_net()
 
-    def passes(*args):
-        if parallel._active.helpers[0].turn == 3 and not interrupted:
+    def hooked(*args):
+        if MADE[0].turn == 3 and not interrupted:
             interrupted.append(True)
             raise KeyboardInterrupt
-        return Net.passes(model, *args)
+        return turn(*args)
 
     def train(run):
         for _ in run.epochs():
             helpers()
 
-    model.passes = passes
+    turn, model._chain.turn = model._chain.turn, hooked
     run = solver(model, 2)
     with pytest.raises(KeyboardInterrupt):
         train(run)
@@ -262,10 +288,10 @@ def check_interruption(model, name, function, helper, expected):
     """
     data = images()
     X, y = data["X_train"], data["y_train"]
-    setattr(model, name, function)
+    setattr(model._chain, name, function)
     with pytest.raises(KeyboardInterrupt):
         model.loss(X, y)
-    delattr(model, name)
+    delattr(model._chain, name)
     assert not helper.ready
     assert model.loss(X[:50], y[:50])[0] == expected
 
@@ -280,17 +306,19 @@ def test_in_the_middle_of_their_work_too():
     with workers(2):
         expected, _ = model.loss(X[:50], y[:50])
         (helper,) = helpers()
-        check_interruption(model, "forward_through", interrupted, helper, expected)
+        check_interruption(model, "forward", interrupted, helper, expected)
 
 
 def test_whoever_is_at_work_is_ended_even_if_another_failed_before(monkeypatch):
     model, data = NETS["lenet"](), images()
     X, y = data["X_train"], data["y_train"]
 
-    def interrupted(x, y, part, N):
-        if part.start:  # the first one's, which it lost
+    turn = model._chain.turn
+
+    def interrupted(x, y, layers, start, share):
+        if start:  # the first one's, which it lost
             raise KeyboardInterrupt
-        return Net.passes(model, x, y, part, N)
+        return turn(x, y, layers, start, share)
 
     with workers(3):
         model.loss(X, y)
@@ -298,7 +326,7 @@ def test_whoever_is_at_work_is_ended_even_if_another_failed_before(monkeypatch):
         expected, _ = model.loss(X[:50], y[:50])
         receive = first.receive
         monkeypatch.setattr(first, "receive", lambda: receive() and None)
-        check_interruption(model, "passes", interrupted, second, expected)
+        check_interruption(model, "turn", interrupted, second, expected)
 
 
 def test_the_keyboard_reaches_the_caller_only():
@@ -313,7 +341,8 @@ def test_they_do_not_outlive_a_caller_that_is_killed(tmp_path):
     script.write_text(
         "import os, signal, sys\n"
         "from test_helpers import *\n"
-        "parallel.PATIENCE = 0.0\n"
+        "engine_workers.PATIENCE = 0.0\n"
+        "engine_helpers.Helper.__init__ = remembering(engine_helpers.Helper.__init__)\n"
         "for _ in solver(NETS['lenet'](), 2).epochs():\n"
         "    print(helpers()[0]._process.pid, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -351,10 +380,8 @@ def own_backward(dout, cache):
 
 
 def with_own_layer():
-    model = NETS["lenet"]()
-    own = type(model.layers[0])(own_forward, own_backward)
-    model.layers.insert(1, own)
-    return model
+    own = Pair(own_forward, own_backward, by_example=True)
+    return Net([Conv(3), own, AvgPool(2), Affine(3)], (1, 12, 12), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -370,25 +397,23 @@ def with_own_layer():
     ],
 )
 def test_where_threads_do_without_helpers(case, monkeypatch, at_once):
-    from handgrad.models import chain, net
-
+    if case == "large parts":
+        monkeypatch.setattr(passes, "SMALL_PART", 100)
+    if case == "many parameters":
+        monkeypatch.setattr(passes, "FEW_PARAMETERS", 100)
+    if case == "no system":
+        monkeypatch.setattr(engine_workers, "helpers_available", lambda: False)
     model = {
         "own layers": with_own_layer,
-        "own loss": lambda: DropoutNet(lambda scores, y: layers.softmax_loss(scores, y)),
+        "own loss": lambda: dropout_net(lambda scores, y: layers.softmax_loss(scores, y)),
         "batch norm": lambda: ConvNet((4,), (), (1, 12, 12), 3, normalization="batchnorm", seed=0),
     }.get(case, NETS["lenet"])()
-    if case == "large parts":
-        monkeypatch.setattr(chain, "SMALL", 100)
-    if case == "many parameters":
-        monkeypatch.setattr(net, "FEW", 100)
-    if case == "no system":
-        monkeypatch.setattr(processes, "available", lambda: False)
     trained(model, 1 if case == "one worker" else 2)
     assert at_once == []
 
 
 def test_short_work_starts_none(monkeypatch, at_once):
-    monkeypatch.setattr(parallel, "PATIENCE", 1e6)
+    monkeypatch.setattr(engine_workers, "PATIENCE", 1e6)
     trained(NETS["lenet"](), 2)
     assert at_once == []
 
@@ -397,7 +422,7 @@ def test_where_none_can_be_started_threads_do_the_work(monkeypatch):
     def refused(*args):
         raise OSError("no more processes")
 
-    monkeypatch.setattr(processes, "_started", refused)
+    monkeypatch.setattr(engine_helpers, "_started", refused)
     run, turns = trained(NETS["lenet"](), 2)
     assert (run.epoch, turns) == (3, 0)
 
@@ -413,7 +438,7 @@ def test_a_forked_process_does_not_use_its_parents_session():
 
 
 def check_no_session():
-    assert parallel._current() is None
+    assert engine_workers._current() is None
     run, _ = trained(NETS["lenet"](), 2)
     assert run.epoch == 3
 
@@ -438,14 +463,14 @@ ARRAYS = {
 @pytest.fixture
 def shelf(tmp_path):
     with open(tmp_path / "memory", "w+b") as file:
-        file.truncate(2 * processes.SHELF)
-        yield processes.Shelf(file.fileno(), 0)
+        file.truncate(2 * engine_helpers.SHELF)
+        yield engine_helpers.Shelf(file.fileno(), 0)
 
 
 @pytest.mark.parametrize("name", ARRAYS)
 def test_arrays_come_back_as_they_were(name, shelf):
     a = ARRAYS[name]
-    (b, others), c = processes.unpacked(processes.packed([(a, {"k": a}), 7], shelf), shelf)
+    (b, others), c = engine_helpers.unpacked(engine_helpers.packed([(a, {"k": a}), 7], shelf), shelf)
     assert c == 7
     for back in (b, others["k"]):
         assert (back.dtype, back.shape) == (a.dtype, a.shape)
@@ -461,7 +486,7 @@ def test_arrays_lie_apart(shelf):
 
 
 def test_a_full_shelf_refuses(shelf, monkeypatch):
-    monkeypatch.setattr(processes, "SHELF", 1000)
+    monkeypatch.setattr(engine_helpers, "SHELF", 1000)
     shelf.put(np.zeros(100))
     with pytest.raises(ValueError, match="does not fit"):
         shelf.put(np.zeros(100))
