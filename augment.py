@@ -1,11 +1,11 @@
-"""Augmentation of batches of images: each function draws from a generator and gives a new batch.
+"""Augmentation: functions that change the images of a batch at random.
 
     X = rotate(X, rng, degrees=10)
 
-X is (N, C, H, W) of any dtype, which is kept; every image gets a draw of its own. With its settings
-bound, functools.partial(rotate, degrees=10), a function is an `augment` for the Solver; `compose`
-makes one of several. What moves pixels by less than a whole one interpolates bilinearly, and what
-comes in from outside is zero.
+X is (N, C, H, W) of any dtype; the result is a new array of the same shape and dtype. Each image gets
+its own draw from the generator rng. To use a function as the Solver's `augment`, bind its settings:
+functools.partial(rotate, degrees=10). `compose` makes one function of several. Moves by a part of a
+pixel interpolate bilinearly. Pixels that come in from outside the image are zero.
 """
 
 import functools
@@ -15,9 +15,22 @@ import numpy as np
 from .engine.errors import check_range
 from .engine.workers import run
 
+__all__ = [
+    "compose",
+    "crop",
+    "distort",
+    "elastic",
+    "flip",
+    "resize",
+    "rotate",
+    "shift",
+    "stretch",
+    "views",
+]
+
 
 def compose(*steps):
-    """One function of (X, rng) that applies the given ones in order."""
+    """A function of (X, rng) that applies the given functions in order."""
     return functools.partial(_composed, steps=steps)
 
 
@@ -31,7 +44,7 @@ def _composed(X, rng, *, steps):
 
 
 def flip(X, rng, p=0.5):
-    """Mirror images left to right, each with probability p."""
+    """Mirror each image left to right with probability p."""
     check_range("flip", "p", p, 0, 1)
     out = _images("flip", X).copy()
     chosen = rng.random(len(X)) < p
@@ -40,7 +53,7 @@ def flip(X, rng, p=0.5):
 
 
 def crop(X, rng, pad=4):
-    """A window of the image's own size, at a random place of the image in a frame of `pad` zeros."""
+    """Put each image into a frame of `pad` zeros and cut out a window of its size at a random place."""
     check_range("crop", "pad", pad, 0, float("inf"))
     N, _, H, W = _images("crop", X).shape
     framed = np.pad(X, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
@@ -50,8 +63,10 @@ def crop(X, rng, pad=4):
 
 
 def views(pixels=0, mirrored=True):
-    """Functions that each show images another way, for the Solver's `views`: as they are, moved by
-    `pixels` up, down, left and right, and all of these as mirror images, if `mirrored`.
+    """A list of functions X -> X for the Solver's `views`, which adds up the scores of all views.
+
+    The views are the images as they are, and moved by `pixels` up, down, left and right; if `mirrored`,
+    also the mirror images of all these.
     """
     check_range("views", "pixels", pixels, 0, float("inf"))
     if not isinstance(pixels, int | np.integer):
@@ -67,7 +82,7 @@ def views(pixels=0, mirrored=True):
 
 
 def _view(X, *, move, mirrored):
-    """Images moved by whole pixels down and to the right; zeros come in. Mirrored first."""
+    """Images, mirrored or not, moved by whole pixels (down, to the right)."""
     _, _, H, W = _images("views", X).shape
     out = np.zeros_like(X)
     (into_rows, rows), (into_columns, columns) = (
@@ -79,7 +94,7 @@ def _view(X, *, move, mirrored):
 
 
 def _kept(move, size):
-    """Where what stays in sight goes to, and where it was."""
+    """The slices of one axis that a move fills, and that they are filled from."""
     return slice(max(0, move), size + min(0, move)), slice(max(0, -move), size - max(0, move))
 
 
@@ -92,7 +107,7 @@ def shift(X, rng, pixels=2.0):
 
 
 def rotate(X, rng, degrees=10.0):
-    """Turn about the centre by up to `degrees` either way."""
+    """Turn about the centre by up to `degrees` in either direction."""
     return distort(X, rng, degrees=degrees)
 
 
@@ -102,14 +117,14 @@ def resize(X, rng, low=0.8, high=1.2):
 
 
 def stretch(X, rng, low=0.8, high=1.2):
-    """Scale about the centre by a factor from low to high for each axis."""
+    """Scale about the centre by a factor from low to high, drawn for each axis."""
     return distort(X, rng, stretch=(low, high))
 
 
 def elastic(X, rng, strength=34.0, smoothness=4.0):
     """Bend by a smooth random field (Simard, Steinkraus & Platt 2003); see `distort`.
 
-    The defaults are theirs for digits of 28x28: pixels move by 1.7 or so along each axis.
+    The defaults are those of the paper for digits of 28x28: pixels move by about 1.7 along each axis.
     """
     return distort(X, rng, strength=strength, smoothness=smoothness)
 
@@ -125,12 +140,13 @@ def distort(
     strength=0.0,
     smoothness=4.0,
 ):
-    """All of the above with one interpolation: scaled, turned, bent and moved.
+    """Scale, turn, bend and move each image, with a single interpolation.
 
-    strength: the factor of the bending field in pixels, before which each pixel's displacement is
-    uniform in +-1 along each axis and blurred by a Gaussian of deviation `smoothness` pixels.
+    pixels, degrees, resize, stretch: as in the functions above.  strength: the bending field, in
+    pixels. Each pixel's displacement along each axis is uniform in +-1, blurred by a Gaussian with
+    deviation `smoothness` pixels, and multiplied by `strength`.
     """
-    from scipy import ndimage  # when first needed: it costs time at import
+    from scipy import ndimage  # imported when needed: it takes time
 
     N, C, H, W = _images("distort", X).shape
     for name, pair in (("resize", resize), ("stretch", stretch)):
@@ -148,7 +164,9 @@ def distort(
 
     def one(n):
         c, s = np.cos(angle[n]), np.sin(angle[n])
-        back = np.array([[c, s], [-s, c]]) / factors[n][:, None]  # from a place in out to one in X
+        back = (
+            np.array([[c, s], [-s, c]]) / factors[n][:, None]
+        )  # from a pixel of out to X
         source = np.tensordot(back, grid - moves[n][:, None, None], axes=1) + center + fields[n]
         for channel in range(C):
             ndimage.map_coordinates(X[n, channel], source, out[n, channel], order=1)

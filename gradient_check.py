@@ -1,12 +1,12 @@
-"""Numerical gradients, and reports that hold a written gradient against them.
+"""Numerical gradients, and reports that compare a written gradient with them.
 
-`check_layer`, `check_loss` and `check_model` differentiate by *complex step* where the function
-allows it (Squire & Trapp 1998): f'(x) = Im f(x + ih) / h. Nothing is subtracted, so h can be 1e-30
-and the derivative is right to the last digits. Where it does not allow it, by central differences,
-(f(x + h) - f(x - h)) / 2h, right to about 1e-8.
+`check_layer`, `check_loss` and `check_model` differentiate by *complex step* (Squire & Trapp 1998):
+f'(x) = Im f(x + ih) / h. Nothing is subtracted, so h can be 1e-30, and the derivative is right to the
+last digits. If a function does not accept complex numbers, they use central differences,
+(f(x + h) - f(x - h)) / 2h, which are right to about 1e-8.
 
-The `eval_numerical_gradient` family bears the course's names and keeps their meaning: the array is
-perturbed *in place* and restored, so that a function which ignores its argument, such as
+The `eval_numerical_gradient` functions have the course's names and meaning: the array is changed *in
+place* and restored, so a function that ignores its argument, such as
 `lambda _: model.loss(X, y)[0]`, sees the change.
 """
 
@@ -16,6 +16,19 @@ import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
+
+__all__ = [
+    "Report",
+    "Row",
+    "check_layer",
+    "check_loss",
+    "check_model",
+    "eval_numerical_gradient",
+    "eval_numerical_gradient_array",
+    "eval_numerical_gradient_blobs",
+    "grad_check_sparse",
+    "rel_error",
+]
 
 H = 1e-5  # of central differences
 COMPLEX_H = 1e-30
@@ -35,7 +48,7 @@ def rel_error(x, y):
 def eval_numerical_gradient(f, x, verbose=False, h=H):
     """The gradient of the number f(x) with respect to the array x, by central differences.
 
-    x: floats, perturbed in place and restored.  verbose: print every entry.
+    x: floats, changed in place and restored.  verbose: print every entry.
     """
     grad = eval_numerical_gradient_array(f, x, 1.0, h)
     if verbose:
@@ -45,9 +58,9 @@ def eval_numerical_gradient(f, x, verbose=False, h=H):
 
 
 def eval_numerical_gradient_array(f, x, df, h=H):
-    """The gradient of sum(f(x) * df) with respect to x: what backward should make of dout = df.
+    """The gradient of sum(f(x) * df) with respect to x: what backward should return for dout = df.
 
-    f: a function of x that gives an array shaped as df.  x: floats, perturbed in place, restored.
+    f: a function of x whose result has df's shape.  x: floats, changed in place and restored.
     """
     _check_floats("eval_numerical_gradient_array", x)
     grad = np.zeros_like(x)
@@ -58,10 +71,10 @@ def eval_numerical_gradient_array(f, x, df, h=H):
 
 
 def eval_numerical_gradient_blobs(f, inputs, output, h=H):
-    """Numerical gradients of a function that works on blobs, objects with `vals` and `diffs`.
+    """Numerical gradients of a function on blobs: objects with `vals` and `diffs`.
 
-    f(*inputs, output) writes output.vals; output.diffs is the gradient that comes from above.
-    Returns a list, one gradient for each input.
+    f(*inputs, output) writes output.vals; output.diffs is the gradient of the loss with respect to it.
+    Returns a list with one gradient for each input.
     """
 
     def values(_):
@@ -72,10 +85,10 @@ def eval_numerical_gradient_blobs(f, inputs, output, h=H):
 
 
 def grad_check_sparse(f, x, analytic_grad, num_checks=10, h=H, seed=None):
-    """Compare analytic_grad with central differences of the number f(x) at entries drawn at random.
+    """Compare analytic_grad with central differences of the number f(x) at random entries.
 
-    Prints a line an entry, as the course does, and returns the largest relative error,
-    |a - b| / (|a| + |b|), which is 0 where both vanish.
+    Prints a line for each entry, as the course does. Returns the largest relative error
+    |a - b| / (|a| + |b|), which is 0 where both are 0.
     """
     _check_floats("grad_check_sparse", x)
     worst = 0.0
@@ -91,7 +104,7 @@ def grad_check_sparse(f, x, analytic_grad, num_checks=10, h=H, seed=None):
 
 
 def _both_sides(f, x, index, h):
-    """f at x[index] + h and at x[index] - h, as copies; x is restored whatever happens."""
+    """f at x[index] + h and at x[index] - h, as copies; x is restored also after an error."""
     old = x[index]
     try:
         x[index] = old + h
@@ -106,7 +119,7 @@ def _check_floats(who, x):
     if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
         came = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
         raise TypeError(
-            f"{who}: x is of type {came}, expected an array of floats: it is changed by h in place; "
+            f"{who}: x is of type {came}, expected an array of floats, which is changed by h in place; "
             "try x.astype(float)."
         )
 
@@ -116,7 +129,10 @@ def _check_floats(who, x):
 
 @dataclass(frozen=True)
 class Row:
-    """One array: the entry where the written gradient is furthest from the numerical one."""
+    """The result for one array: its entry where the written gradient is furthest from the numerical.
+
+    `passed` is true if the error is within the method's tolerance.
+    """
 
     name: str
     shape: tuple
@@ -135,10 +151,7 @@ class Row:
 
 @dataclass
 class Report:
-    """What a check found: true if every row passed; prints as a table.
-
-    `require()` raises AssertionError with the table if it did not, for use in tests.
-    """
+    """The result of a check: true if every row passed. Prints as a table."""
 
     title: str
     rows: list[Row] = field(default_factory=list)
@@ -152,6 +165,7 @@ class Report:
         return max((row.error for row in self.rows), default=0.0)
 
     def require(self):
+        """Returns the report; raises AssertionError with the table if a gradient is wrong."""
         if not self:
             raise AssertionError(f"wrong gradient\n{self}")
         return self
@@ -183,8 +197,8 @@ class Report:
 def check_layer(forward, backward, *args, seed=0):
     """Check a forward/backward pair on given arguments, against a random dout.
 
-    args: what `forward` takes. Arrays of floats are differentiated, in float64; dicts and other
-    settings are passed on, dicts as fresh copies. backward gives one gradient for each array.
+    args: the arguments of `forward`. Arrays of floats are differentiated, in float64; other arguments
+    are passed on, dicts as copies. backward returns one gradient for each array.
     Returns a Report with a row for each array.
     """
     arrays = {f"argument {k}": a for k, a in enumerate(args) if _is_floats(a)}
@@ -217,10 +231,10 @@ def check_loss(loss, x, y):
 def check_model(model, X, y, entries=30, seed=0):
     """Check the gradients of a whole model, parameter by parameter, in float64.
 
-    model: anything with `params`, a dict of arrays, and `loss(X, y) -> loss, grads`. It is left as
-    it was. Arrays of up to `entries` entries are checked entry by entry; of a larger one, `entries`
-    drawn at random and the derivative along a random direction, in which every entry has a part.
-    A model with dropout needs a seed, so that each call draws the same mask.
+    model: anything with `params`, a dict of arrays, and `loss(X, y) -> loss, grads`. The check leaves
+    it unchanged. A parameter with up to `entries` entries is checked entry by entry. Of a larger one,
+    `entries` random entries are checked, and the derivative along a random direction, which depends
+    on every entry. A model with dropout needs a seed, so that each call draws the same mask.
     Returns a Report with a row for each parameter.
     """
     with _restored(model):
@@ -251,7 +265,7 @@ def _is_floats(a):
 
 @contextlib.contextmanager
 def _restored(model):
-    """The model's parameters, and whatever else it keeps between calls, as they were before."""
+    """Put the model's parameters and state back at the end."""
     params = dict(model.params)
     state = copy.deepcopy(getattr(model, "state", None))
     try:
@@ -287,7 +301,7 @@ def _row(f, point, name, grad, floor, entries, rng):
 
 
 def _fault(grad, x):
-    """Why a gradient is wrong before a look at its numbers, or ''."""
+    """What is wrong with a gradient's shape, or with numbers that are not finite; else ''."""
     if np.shape(grad) != x.shape:
         return f"shape {np.shape(grad)}"
     if not np.all(np.isfinite(grad)):
@@ -296,7 +310,7 @@ def _fault(grad, x):
 
 
 def _probes(x, entries, rng):
-    """Directions to differentiate along: (name, array). Unit vectors, and one through all."""
+    """Directions to differentiate along, (name, array): unit vectors, and one through all entries."""
     flat = np.arange(x.size)
     if entries is not None and x.size > entries:
         yield "direction", rng.standard_normal(x.shape)
@@ -309,9 +323,9 @@ def _probes(x, entries, rng):
 
 
 def _compare(f, point, name, grad, floor, where, direction):
-    """The written derivative along a direction beside the numerical one, by the better method."""
+    """The written derivative along a direction and the numerical one, by the better method."""
     written = float(np.sum(grad * direction))
-    # a sum over all entries is rounded on the scale of its parts
+    # a sum over all entries has the rounding error of its terms
     scale = max(floor, 1e-4 * float(np.sum(np.abs(grad * direction))))
 
     def row(numeric, method):
@@ -322,7 +336,7 @@ def _compare(f, point, name, grad, floor, where, direction):
     exact = _complex_step(f, point, name, direction)
     if exact is not None and row(exact, "complex step").passed:
         return row(exact, "complex step")
-    # Wrong, or a function that a complex step can't see through (abs, conjugate, a cast)?
+    # Either the gradient is wrong, or the function breaks the complex step (abs, conjugate, a cast).
     central = _central_difference(f, point, name, direction)
     if exact is not None and abs(exact - central) <= 1e-4 * max(abs(exact), abs(central), scale):
         return row(exact, "complex step")
