@@ -1,111 +1,190 @@
-"""The layers: each a pair of plain functions, and every gradient written by hand.
+"""The layers: pairs of plain functions, with every gradient derived and written by hand.
 
     out, cache = x_forward(x, ..., x_param)
-    dx, ... = x_backward(dout, cache)        one gradient per array argument, in their order
+    dx, ... = x_backward(dout, cache)        one gradient for each array argument, in their order
 
-`dout` is the gradient of the loss with respect to `out`; backward turns it into the gradient with
-respect to each argument (the chain rule, one link at a time). A loss is both at once:
-`loss, dx = x_loss(x, y)`.
+Read this file from top to bottom: affine, activations, losses, dropout, normalisation, convolution,
+pooling.
+
+Backpropagation. A net is a composition, loss = f3(f2(f1(x))). The forward pass computes it from the
+inside out. The backward pass goes the other way: each layer receives dout, the gradient of the loss
+with respect to its output, and returns the gradient with respect to each of its inputs. By the chain
+rule, an input gets the sum over all outputs that depend on it:
+
+    dx_i = sum over j of  dout_j * (derivative of out_j with respect to x_i)
+
+`dout` always has the shape of `out`, and `dx` that of `x`. Three rules cover most layers:
+
+    copy <-> add          a number that is used in several places gets the sum of what comes back
+    broadcast <-> sum     a bias that is added to every row gets the sum over the rows
+    product <-> transpose out = x @ w  gives  dx = dout @ w.T  and  dw = x.T @ dout
+
+An example with numbers, out = x @ w:
+
+>>> x, w = np.array([[1.0, 2.0]]), np.array([[3.0, 5.0], [4.0, 6.0]])
+>>> out, cache = affine_forward(x, w, np.zeros(2))
+>>> out                                     # 1*3 + 2*4 and 1*5 + 2*6
+array([[11., 17.]])
+>>> dx, dw, db = affine_backward(np.array([[1.0, 10.0]]), cache)
+>>> dx                                      # x_1 counts 3 in out_1 and 5 in out_2: 1*3 + 10*5
+array([[53., 64.]])
+>>> dw                                      # w_dm counts x_d in out_m
+array([[ 1., 10.],
+       [ 2., 20.]])
 
 Letters, the same everywhere:
     N examples   D inputs   M outputs   C channels, or classes   H x W image   F filters
     HH x WW filter or window   OH x OW output image.   Images are (N, C, H, W).
 
 The contract of every pair:
-    - Arguments are never written to, and a cache serves any number of backward calls. The one thing
-      kept between calls, batch norm's running statistics, lives in the caller's `bn_param`.
-    - A gradient has the shape and the dtype of what it is the gradient of. float32 stays float32;
-      float64, longdouble and complex pass through, so that a gradient can be checked by complex
-      step. For its sake comparisons look at the real part.
-    - Arrays may lie in memory in any order. Empty batches work. A wrong shape or setting raises
-      ValueError: who, what came, what was expected.
+    - Arguments are never written to, and a cache serves any number of backward calls. One thing is
+      kept between calls, the running statistics of batch norm, and it lives in the caller's `bn_param`.
+    - A gradient has the shape and the dtype of the argument. float32 stays float32. float64, longdouble
+      and complex pass through, so that a gradient can be checked by complex step; for its sake
+      comparisons look at the real part. Whole numbers and truth values are taken as float64.
+    - Arrays may have any memory order. Empty batches work. A wrong shape or setting raises ValueError:
+      who, what came, what was expected.
 """
 
 import math
 
 import numpy as np
 
-from .engine.errors import check_range, look_up, refuse_unknown
-from .engine.images import (
-    as_images,
-    as_rows,
-    filters_as_matrix,
-    filters_upside_down,
-    flatten,
-    fold,
-    fold_columns,
-    matrix_as_filters,
-    output_size,
-    pad_images,
-    room_for_columns,
+from .engine import convolution, pooling
+from .engine.arrays import (
+    as_floats,
+    cast,
+    feature_products,
+    feature_sums,
+    kept_where,
+    plus,
+    positive_part,
     spread,
-    stacks,
-    unflatten,
-    unfold,
-    window_entries,
+    widened,
 )
-from .engine.parts import Parts
-from .engine.products import matmul, matmul_stack, sum_of_products
-from .engine.workers import run
+from .engine.checks import (
+    check_affine,
+    check_dout,
+    check_groups,
+    check_labels,
+    check_norm,
+    check_targets,
+    conv_settings,
+    dropout_settings,
+    is_training,
+    pool_settings,
+)
+from .engine.errors import check_range
+from .engine.images import flatten, unflatten
+from .engine.parts import by_part, total
+from .engine.products import matmul
+
+__all__ = [
+    "affine_backward",
+    "affine_forward",
+    "avg_pool_backward",
+    "avg_pool_forward",
+    "batchnorm_backward",
+    "batchnorm_backward_alt",
+    "batchnorm_forward",
+    "conv_backward",
+    "conv_backward_fast",
+    "conv_backward_im2col",
+    "conv_backward_naive",
+    "conv_backward_strides",
+    "conv_forward",
+    "conv_forward_fast",
+    "conv_forward_im2col",
+    "conv_forward_naive",
+    "conv_forward_strides",
+    "dropout_backward",
+    "dropout_forward",
+    "layernorm_backward",
+    "layernorm_forward",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
+    "max_pool_backward",
+    "max_pool_backward_fast",
+    "max_pool_backward_naive",
+    "max_pool_forward",
+    "max_pool_forward_fast",
+    "max_pool_forward_naive",
+    "mse_loss",
+    "relu_backward",
+    "relu_forward",
+    "sigmoid_backward",
+    "sigmoid_forward",
+    "softmax_loss",
+    "spatial_batchnorm_backward",
+    "spatial_batchnorm_forward",
+    "spatial_groupnorm_backward",
+    "spatial_groupnorm_forward",
+    "svm_loss",
+    "tanh_backward",
+    "tanh_forward",
+]
 
 # ---------------------------------------------------------------------------- affine
 
 
 def affine_forward(x, w, b):
-    """Affine map of a mini-batch: out = rows(x) @ w + b.
+    """Affine map: out = rows(x) @ w + b, in indices out_nm = sum_d x_nd w_dm + b_m.
 
     x: (N, d_1, ..., d_k), read as N rows of D = d_1 * ... * d_k.  w: (D, M).  b: (M,).
     Returns out (N, M) and a cache. Raises ValueError on unequal D or M.
     """
+    x, w, b = as_floats("affine_forward", x, w, b)
     rows = flatten(x)  # (N, D)
-    if w.shape != (rows.shape[1], *b.shape):
-        raise ValueError(
-            f"affine_forward: x {x.shape} has D = {rows.shape[1]} and b {b.shape}, "
-            f"so w should be {(rows.shape[1], *b.shape)}, not {w.shape}."
-        )
-    return _plus(matmul(rows, w), b), (x, rows, w, b.dtype)
+    check_affine("affine_forward", x, rows, w, b)
+    return plus(matmul(rows, w), b), (x, rows, w, b.dtype)
 
 
 def affine_backward(dout, cache, need_dx=True):
     """From dout (N, M): dx shaped as x, dw (D, M), db (M,).
 
+    w_dm enters out_nm of every example n, times x_nd:  dw_dm = sum_n x_nd dout_nm   dw = x.T @ dout
+    x_nd enters out_nm of every output m, times w_dm:   dx_nd = sum_m dout_nm w_dm   dx = dout @ w.T
+    b_m is added to out_nm of every example n:          db_m  = sum_n dout_nm
+
     need_dx=False leaves dx out (None): the first layer of a net has no use for it.
     """
     x, rows, w, b_dtype = cache
-    _check_dout("affine_backward", dout, (len(rows), w.shape[1]))
-    dx = _cast(unflatten(dout, w, x), x.dtype) if need_dx else None  # dout @ w.T, shaped as x
-    return dx, _cast(matmul(rows.T, dout), w.dtype), _cast(dout.sum(axis=0), b_dtype)
+    check_dout("affine_backward", dout, (len(rows), w.shape[1]))
+    dx = cast(unflatten(dout, w, x), x.dtype) if need_dx else None  # dout @ w.T, shaped as x
+    dw = matmul(rows.T, dout)
+    db = widened(dout).sum(axis=0)
+    return dx, cast(dw, w.dtype), cast(db, b_dtype)
 
 
 # ---------------------------------------------------------------------------- activations
+# Each entry of out depends on one entry of x, so that dx = dout * (the derivative there).
 
 
 def relu_forward(x):
     """Rectifier: out = max(x, 0), for x of any shape."""
-    if x.dtype.kind == "f":
-        out = x.clip(0, np.inf)  # takes a third of the time of np.maximum with one number
-    else:
-        out = np.where(x.real <= 0, x.dtype.type(0), x)
+    (x,) = as_floats("relu_forward", x)
+    out = positive_part(x)
     return out, out
 
 
 def relu_backward(dout, cache):
-    """dx = dout where x > 0, else 0; at the kink, x = 0, the gradient is 0."""
+    """dx = dout where x > 0, else 0. The derivative is 1 above 0, 0 below, and taken as 0 at x = 0."""
     out = cache
-    _check_dout("relu_backward", dout, out.shape)
-    return _cast(_masked(dout, out.real > 0), out.dtype)
+    check_dout("relu_backward", dout, out.shape)
+    return cast(kept_where(out.real > 0, dout), out.dtype)
 
 
 def leaky_relu_forward(x, alpha=0.01):
     """Leaky rectifier: out = x where x > 0, else alpha * x, for x of any shape (Maas et al. 2013)."""
+    (x,) = as_floats("leaky_relu_forward", x)
     return x * _slope(x, alpha), (x, alpha)
 
 
 def leaky_relu_backward(dout, cache):
-    """dx = dout where x > 0, else alpha * dout; at x = 0 it is alpha * dout."""
+    """dx = dout where x > 0, else alpha * dout; at x = 0 the derivative is taken as alpha."""
     x, alpha = cache
-    _check_dout("leaky_relu_backward", dout, x.shape)
-    return _cast(dout * _slope(x, alpha), x.dtype)
+    check_dout("leaky_relu_backward", dout, x.shape)
+    return cast(dout * _slope(x, alpha), x.dtype)
 
 
 def _slope(x, alpha):
@@ -116,6 +195,7 @@ def _slope(x, alpha):
 
 def sigmoid_forward(x):
     """Logistic function: out = 1 / (1 + exp(-x)), for x of any shape; no x overflows."""
+    (x,) = as_floats("sigmoid_forward", x)
     negative = x.real < 0
     e = np.exp(np.where(negative, x, -x))  # the exponent is never above 0
     out = (e * negative + ~negative) / (1 + e)
@@ -123,73 +203,165 @@ def sigmoid_forward(x):
 
 
 def sigmoid_backward(dout, cache):
-    """dx = dout * out * (1 - out)."""
+    """dx = dout * out * (1 - out).
+
+    With e = exp(-x), out = 1 / (1 + e) has the derivative e / (1 + e)^2 = 1 / (1 + e) * e / (1 + e).
+    """
     out = cache
-    _check_dout("sigmoid_backward", dout, out.shape)
-    return _cast(dout * out * (1 - out), out.dtype)
+    check_dout("sigmoid_backward", dout, out.shape)
+    return cast(dout * out * (1 - out), out.dtype)
 
 
 def tanh_forward(x):
-    """Hyperbolic tangent, for x of any shape."""
+    """Hyperbolic tangent: out = sinh(x) / cosh(x), for x of any shape."""
+    (x,) = as_floats("tanh_forward", x)
     out = np.tanh(x)
     return out, out
 
 
 def tanh_backward(dout, cache):
-    """dx = dout * (1 - out ** 2)."""
+    """dx = dout * (1 - out^2), since (sinh / cosh)' = (cosh^2 - sinh^2) / cosh^2."""
     out = cache
-    _check_dout("tanh_backward", dout, out.shape)
-    return _cast(dout * (1 - out * out), out.dtype)
+    check_dout("tanh_backward", dout, out.shape)
+    return cast(dout * (1 - out * out), out.dtype)
+
+
+# ---------------------------------------------------------------------------- losses
+# A loss is forward and backward at once: the chain begins here, with the derivative of the loss by
+# itself, 1. Each is a mean over the examples, so that every gradient carries 1 / N.
+
+
+def softmax_loss(x, y, smoothing=0.0):
+    """Softmax and cross-entropy, the mean over the batch; no score overflows.
+
+    x: scores (N, C).  y: labels (N,), integers in [0, C).  smoothing: takes this share (0 to 1) of the
+    target from the right class and spreads it evenly over all classes (Szegedy et al. 2016).
+    Returns loss and dx (N, C).
+
+    For one example with targets t_c that sum to 1, and S = sum_k exp(x_k):
+        p_c = exp(x_c) / S        loss = -sum_c t_c log p_c = log S - sum_c t_c x_c
+    The derivative of log S with respect to x_c is exp(x_c) / S = p_c, and so dx_c = p_c - t_c.
+    Adding the same number to all scores changes no p_c. So the largest is made 0: no exp overflows.
+    """
+    check_range("softmax_loss", "smoothing", smoothing, 0, 1)
+    (scores,) = as_floats("softmax_loss", x)
+    x = widened(scores)
+    right = check_labels("softmax_loss", x, y)  # the index of each example's own class
+    N = max(1, len(x))
+    shifted = x - x.real.max(axis=1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    dx = np.exp(log_p)
+    dx[right] -= 1 - smoothing
+    loss = -(1 - smoothing) * log_p[right].sum() / N
+    if smoothing:
+        dx -= smoothing / x.shape[1]
+        loss -= smoothing / x.shape[1] * log_p.sum() / N
+    return cast(loss, scores.dtype), cast(dx / N, scores.dtype)
+
+
+def svm_loss(x, y):
+    """Multi-class hinge loss (Weston & Watkins 1999) with margin 1, the mean over the batch.
+
+    x: scores (N, C).  y: labels (N,), integers in [0, C).   Returns loss and dx (N, C).
+
+    For one example:   loss = sum over c != y of max(0, x_c - x_y + 1).
+    Each class c over its margin adds x_c - x_y + 1: 1 to dx_c, and -1 to dx_y. So dx_c is 1 or 0, and
+    dx_y is minus the number of classes over their margin.
+    """
+    (scores,) = as_floats("svm_loss", x)
+    x = widened(scores)
+    right = check_labels("svm_loss", x, y)  # the index of each example's own class
+    N = max(1, len(x))
+    margins = x - x[right][:, None] + 1
+    margins[right] = 0
+    over = margins.real > 0
+    dx = over.astype(x.dtype)
+    dx[right] = -over.sum(axis=1)
+    return cast(margins[over].sum() / N, scores.dtype), cast(dx / N, scores.dtype)
+
+
+def mse_loss(x, y):
+    """Mean squared error over every entry of x: loss = sum of (x - y)^2 / (N * C).
+
+    x: (N, C).  y: targets shaped as x, or labels (N,), integers in [0, C), read as one-hot rows.
+    Returns loss and dx (N, C) = 2 * (x - y) / (N * C).
+    """
+    (scores,) = as_floats("mse_loss", x)
+    x = widened(scores)
+    if np.ndim(y) == 1:
+        right = check_labels("mse_loss", x, y)
+        difference = x.copy()
+        difference[right] -= 1
+    else:
+        difference = x - check_targets("mse_loss", x, y)
+    size = max(1, x.size)
+    dx = difference * (2 / size)
+    return cast((difference * difference).sum() / size, scores.dtype), cast(dx, scores.dtype)
 
 
 # ---------------------------------------------------------------------------- dropout
 
 
 def dropout_forward(x, dropout_param):
-    """Inverted dropout (Srivastava et al. 2014): entries vanish in training, at test nothing does.
+    """Inverted dropout (Srivastava et al. 2014): in training, entries are dropped at random.
 
     x: any shape. dropout_param:
-      p     the probability of *dropping* an entry, in [0, 1). What is left is scaled by
-            1 / (1 - p), so that its mean stays. (The course of 2018 and later calls the
+      p     the probability of *dropping* an entry, in [0, 1). (The course of 2018 and later calls the
             probability of keeping p; that is 1 - p here.)
-      mode  'train' or 'test'.
+      mode  'train' or 'test'; at test time out = x.
       seed  whatever `np.random.default_rng` takes; an equal seed gives an equal mask. Without it
             each call draws a new one. NumPy's global generator is never touched.
+
+    out = x * mask, where mask is 0 with probability p, else 1 / (1 - p). Then the mean of an entry is
+    (1 - p) * x / (1 - p) = x, as at test time.
     """
-    refuse_unknown("dropout_forward", dropout_param, ("p", "mode", "seed"), "keys of dropout_param")
-    p, mode = dropout_param.get("p"), dropout_param.get("mode")
-    check_range("dropout_forward", "p", p, 0, 1, open_high=True, hint=KEEP_HINT)
-    if not look_up("dropout_forward", MODES, mode, "mode"):
+    (x,) = as_floats("dropout_forward", x)
+    p, training = dropout_settings("dropout_forward", dropout_param)
+    if not training:
         return x.copy(order="K"), (None, x.shape, x.dtype)
     draws = np.random.default_rng(dropout_param.get("seed")).random(x.shape, np.float32)
     mask = (draws >= p).astype(x.real.dtype)
-    mask *= 1 / (1 - float(p))
+    mask *= 1 / (1 - p)
     return x * mask, (mask, x.shape, x.dtype)
 
 
 def dropout_backward(dout, cache):
-    """dx = dout * mask, the mask of the forward pass (or dout itself, of a pass at test time)."""
+    """dx = dout * mask, with the mask of the forward pass; at test time dx = dout."""
     mask, shape, dtype = cache
-    _check_dout("dropout_backward", dout, shape)
-    return _cast(dout.copy(order="K") if mask is None else dout * mask, dtype)
+    check_dout("dropout_backward", dout, shape)
+    return cast(dout.copy(order="K") if mask is None else dout * mask, dtype)
 
-
-MODES = {"train": True, "test": False}
-BN_KEYS = ("eps", "momentum", "running_mean", "running_var")
-KEEP_HINT = (
-    " p is the probability of dropping; where p was the probability of keeping "
-    "(the course since 2018), pass 1 - p, and 0 for no dropout."
-)
 
 # ---------------------------------------------------------------------------- normalisation
 # Four layers, one formula: shift and scale until the mean is 0 and the variance 1 over some axes,
-# then give each feature (axis 1) a scale gamma and a shift beta of its own.
+# then give each feature (axis 1) its own scale gamma and shift beta.
 #   batchnorm   (N, D)  over N    spatial_batchnorm   (N, C, H, W)  over N, H, W
 #   layernorm   (N, D)  over D    spatial_groupnorm   (N, C, H, W)  over H, W and a group of channels
+#
+# Forward, for the n numbers x_i that share a mean:
+#     mu = sum x_i / n      c_i = x_i - mu      var = sum c_i^2 / n      s = 1 / sqrt(var + eps)
+#     xhat_i = s c_i        out_i = gamma xhat_i + beta
+# Backward, with mean() over the same numbers:
+#     beta is added to every out_i:             dbeta = sum dout_i
+#     gamma multiplies xhat_i in every out_i:   dgamma = sum dout_i xhat_i
+#     xhat_i is multiplied by gamma:            dxhat_i = gamma dout_i
+# c_i reaches xhat in two ways, directly and through the variance, which all xhat share:
+#     directly:              s dxhat_i
+#     through the variance:  s gets sum_j dxhat_j c_j = n mean(dxhat c). The derivative of s by var is
+#                            -s^3 / 2, that of var by c_i is 2 c_i / n. The product of the three:
+#                            -s^3 c_i mean(dxhat c) = -s xhat_i mean(dxhat xhat)
+#     together:              dc_i = s (dxhat_i - xhat_i mean(dxhat xhat))
+# x_i reaches c in two ways, directly and through the mean, which is subtracted from every c_j:
+#     directly:              dc_i
+#     through the mean:      mu gets -sum_j dc_j, and x_i is 1/n of mu: -mean(dc) = -s mean(dxhat),
+#                            since the second term of dc has the mean 0, as xhat has
+#     together:              dx_i = s (dxhat_i - mean(dxhat) - xhat_i mean(dxhat xhat))
+
+BATCHNORM_KEYS = ("eps", "momentum", "running_mean", "running_var")
 
 
 def batchnorm_forward(x, gamma, beta, bn_param):
-    """Batch normalisation (Ioffe & Szegedy 2015): out has mean beta and deviation gamma by column.
+    """Batch normalisation (Ioffe & Szegedy 2015): each column of out has mean beta, deviation gamma.
 
     x: (N, D).  gamma, beta: (D,).  bn_param:
       mode          'train': by the batch's mean and (biased) variance; 'test': by the running ones
@@ -198,106 +370,84 @@ def batchnorm_forward(x, gamma, beta, bn_param):
       running_mean, running_var   (D,), zeros at first; a training pass puts the new ones here
     Returns out (N, D) and a cache.
     """
-    _check_norm("batchnorm_forward", x, gamma, beta, bn_param, BN_KEYS, ndim=2)
-    (out,), cache = batchnorm_parts_forward([x], gamma, beta, bn_param)
-    return out, cache
+    x, gamma, beta = _norm_arrays("batchnorm_forward", x, gamma, beta)
+    check_norm("batchnorm_forward", x, gamma, beta, bn_param, BATCHNORM_KEYS, ndim=2)
+    return _batchnorm(x, gamma, beta, bn_param, is_training("batchnorm_forward", bn_param))
 
 
 def batchnorm_backward(dout, cache):
-    """From dout (N, D): dx (N, D), dgamma (D,), dbeta (D,)."""
-    _check_dout("batchnorm_backward", dout, cache[0][0].shape)
-    (dx,), dgamma, dbeta = batchnorm_parts_backward([dout], cache)
-    return dx, dgamma, dbeta
+    """From dout (N, D): dx (N, D), dgamma (D,), dbeta (D,). The derivation stands above."""
+    return _batchnorm_backward("batchnorm_backward", dout, cache)
 
 
 def spatial_batchnorm_forward(x, gamma, beta, bn_param):
     """Batch normalisation of images: one mean and variance for each channel.
 
-    x: (N, C, H, W).  gamma, beta: (C,).  bn_param: as in `batchnorm_forward`, with C for D.
+    x: (N, C, H, W), an array or a batch in parts (engine/parts.py); out is of the same kind.
+    gamma, beta: (C,).  bn_param: as in `batchnorm_forward`, with C for D.
     """
-    _check_norm("spatial_batchnorm_forward", x, gamma, beta, bn_param, BN_KEYS, ndim=4)
-    if isinstance(x, Parts):
-        outs, cache = batchnorm_parts_forward(x.arrays, gamma, beta, bn_param)
-        return Parts(outs), cache
-    (out,), cache = batchnorm_parts_forward([x], gamma, beta, bn_param)
-    return out, cache
+    x, gamma, beta = _norm_arrays("spatial_batchnorm_forward", x, gamma, beta)
+    check_norm("spatial_batchnorm_forward", x, gamma, beta, bn_param, BATCHNORM_KEYS, ndim=4)
+    return _batchnorm(x, gamma, beta, bn_param, is_training("spatial_batchnorm_forward", bn_param))
 
 
 def spatial_batchnorm_backward(dout, cache):
     """From dout (N, C, H, W): dx (N, C, H, W), dgamma (C,), dbeta (C,)."""
-    if isinstance(dout, Parts):
-        dxs, dgamma, dbeta = batchnorm_parts_backward(dout.arrays, cache)
-        return Parts(dxs), dgamma, dbeta
-    _check_dout("spatial_batchnorm_backward", dout, cache[0][0].shape)
-    (dx,), dgamma, dbeta = batchnorm_parts_backward([dout], cache)
-    return dx, dgamma, dbeta
+    return _batchnorm_backward("spatial_batchnorm_backward", dout, cache)
 
 
-def batchnorm_parts_forward(xs, gamma, beta, bn_param):
-    """Either batch norm of a batch that lies in parts, [x, ...]: one mean and variance over all.
-
-    The parts are shared among the workers (see parallel.py). Returns [out, ...] and a cache.
-    """
-    dtype = xs[0].real.dtype
-    _check_norm("batchnorm_parts_forward", xs[0], gamma, beta, bn_param, BN_KEYS, xs[0].ndim)
-    training = MODES[bn_param["mode"]]
+def _batchnorm(x, gamma, beta, bn_param, training):
+    dtype, x = x.dtype, by_part(widened, x)
+    n = x.size // max(1, gamma.size)  # numbers that share a mean
     eps, momentum = float(bn_param.get("eps", 1e-5)), float(bn_param.get("momentum", 0.9))
-    count = sum(x.size for x in xs) // max(1, gamma.size)  # numbers a feature
-    zeros = np.zeros(gamma.size, dtype)
-    running = {key: bn_param.get(key, zeros) for key in ("running_mean", "running_var")}
-    mean, var = (r.ravel().astype(dtype) for r in running.values())  # (C,), as all that follows
-    by_batch = training and count > 0  # an empty batch has no statistics of its own
+    mean, var = (_running(bn_param, key, gamma.size, x.dtype) for key in BATCHNORM_KEYS[2:])  # (C,)
+    by_batch = training and n > 0  # an empty batch has no statistics
     if by_batch:
-        mean = sum(run(_feature_sums, xs)) / count
-        xs = run(lambda x: x - spread(mean, x), xs)
-        squares = run(lambda x: _feature_products(x, x), xs)  # no abs: for a complex step
-        var = sum(squares) / count
-        for (key, old), new in zip(running.items(), (mean, var), strict=True):
-            mixed = momentum * old + (1 - momentum) * new.real.reshape(old.shape)
-            bn_param[key] = mixed.astype(old.dtype)
-        mean = np.zeros_like(mean)  # that of what xs are now
-    inv_std = 1 / np.sqrt(var + eps)
-    scale = inv_std * gamma.ravel()
+        batch_mean = total(feature_sums, x) / n
+        x = by_part(lambda x: x - spread(batch_mean, x), x)  # c: centred, so its mean is 0 from here on
+        batch_var = total(lambda c: feature_products(c, c), x) / n  # no abs: for a complex step
+        for key, new in zip(BATCHNORM_KEYS[2:], (batch_mean, batch_var), strict=True):
+            bn_param[key] = _mixed(bn_param.get(key), new.real, momentum, dtype)
+        mean, var = np.zeros_like(batch_mean), batch_var
+    s = 1 / np.sqrt(var + eps)
+    scale = s * gamma.ravel()
     shift = beta.ravel() - mean * scale
-    outs = run(lambda x: _plus(x * spread(scale, x), spread(shift, x)), xs)
-    return outs, (xs, mean, inv_std, gamma, beta.dtype, count if by_batch else 0)
+    out = by_part(lambda x: cast(plus(x * spread(scale, x), spread(shift, x)), dtype), x)
+    return out, (x, mean, s, gamma, beta.dtype, n if by_batch else 0, dtype)
 
 
-def batchnorm_parts_backward(douts, cache):
-    """From [dout, ...]: [dx, ...], dgamma, dbeta.
-
-    xhat = (x - mean) / std, on which mean and std depend as well; with mean() over the batch
-    dx = gamma / std * (dout - mean(dout) - xhat * mean(dout * xhat)), and dbeta = sum(dout),
-    dgamma = sum(dout * xhat) are these very means but for the count.
-    """
-    xs, mean, inv_std, gamma, beta_dtype, count = cache  # in training xs are centred: their mean is 0
-    products = run(lambda pair: _feature_products(*pair), list(zip(douts, xs, strict=True)))
-    dbeta = sum(run(_feature_sums, douts))
-    dgamma = (sum(products) - mean * dbeta) * inv_std
-    scale = inv_std * gamma.ravel()
-
-    def dx(pair):
-        dout, x = pair
-        if not count:  # running statistics do not depend on x
-            return _cast(dout * spread(scale, dout), x.dtype)
-        slope, shift = -scale * inv_std * dgamma / count, -scale * dbeta / count
-        tilted = _plus(dout * spread(scale, dout), x * spread(slope, x))
-        return _cast(_plus(tilted, spread(shift, x)), x.dtype)
-
-    dxs = run(dx, list(zip(douts, xs, strict=True)))
-    shape = gamma.shape
-    return dxs, _cast(dgamma, gamma.dtype).reshape(shape), _cast(dbeta, beta_dtype).reshape(shape)
+def _running(bn_param, key, features, dtype):
+    """The running statistics as (C,)."""
+    return np.ravel(bn_param.get(key, np.zeros(features))).astype(dtype.type(0).real.dtype)
 
 
-def _feature_sums(a):
-    """The sum for each feature, the axis 1; einsum takes a third of the time of np.sum here."""
-    return np.einsum(f"{'nchw'[: a.ndim]}->c", a)
+def _mixed(old, new, momentum, dtype):
+    """momentum * old + (1 - momentum) * new, in the shape and dtype of the old ones."""
+    old = np.zeros(new.shape, dtype.type(0).real.dtype) if old is None else np.asarray(old)
+    kept = old.dtype if old.dtype.kind == "f" else np.float64
+    return (momentum * old + (1 - momentum) * new.reshape(old.shape)).astype(kept)
 
 
-def _feature_products(a, b):
-    """sum(a * b) for each feature."""
-    letters = "nchw"[: a.ndim]
-    return np.einsum(f"{letters},{letters}->c", a, b)
+def _batchnorm_backward(who, dout, cache):
+    x, mean, s, gamma, beta_dtype, n, dtype = cache  # x centred in training
+    check_dout(who, dout, x.shape)
+    dout = by_part(widened, dout)
+    dbeta = total(feature_sums, dout)
+    dgamma = (total(feature_products, dout, x) - mean * dbeta) * s  # sum dout_i xhat_i
+    scale = s * gamma.ravel()
+    if n:  # dx_i = s gamma (dout_i - dbeta / n - s c_i dgamma / n)
+        slope, shift = -scale * s * dgamma / n, -scale * dbeta / n
+
+        def dx_of(dout, x):
+            dx = plus(dout * spread(scale, dout), x * spread(slope, x))
+            return cast(plus(dx, spread(shift, x)), dtype)
+    else:  # running statistics do not depend on x
+
+        def dx_of(dout, x):
+            return cast(dout * spread(scale, dout), dtype)
+
+    dgamma, dbeta = dgamma.reshape(gamma.shape), dbeta.reshape(gamma.shape)
+    return by_part(dx_of, dout, x), cast(dgamma, gamma.dtype), cast(dbeta, beta_dtype)
 
 
 def layernorm_forward(x, gamma, beta, ln_param):
@@ -305,9 +455,9 @@ def layernorm_forward(x, gamma, beta, ln_param):
 
     x: (N, D).  gamma, beta: (D,).  ln_param: eps, added to the variance (1e-5).
     """
-    _check_norm("layernorm_forward", x, gamma, beta, ln_param, ("eps",), ndim=2)
-    xhat, inv_std = _standardize(x, (1,), ln_param.get("eps", 1e-5))
-    return _scale_and_shift(xhat, gamma, beta), (xhat, inv_std, gamma, beta.dtype, (1,), x.shape)
+    x, gamma, beta = _norm_arrays("layernorm_forward", x, gamma, beta)
+    check_norm("layernorm_forward", x, gamma, beta, ln_param, ("eps",), ndim=2)
+    return _normalize(x, gamma, beta, ln_param, x.shape, axes=(1,))
 
 
 def layernorm_backward(dout, cache):
@@ -321,15 +471,11 @@ def spatial_groupnorm_forward(x, gamma, beta, G, gn_param):
     x: (N, C, H, W).  gamma, beta: (C,) or (1, C, 1, 1).  G: a divisor of C.
     gn_param: eps, added to the variance (1e-5).
     """
-    _check_norm("spatial_groupnorm_forward", x, gamma, beta, gn_param, ("eps",), ndim=4)
+    x, gamma, beta = _norm_arrays("spatial_groupnorm_forward", x, gamma, beta)
+    check_norm("spatial_groupnorm_forward", x, gamma, beta, gn_param, ("eps",), ndim=4)
     N, C, H, W = x.shape
-    if not isinstance(G, int | np.integer) or G < 1 or C % G:
-        raise ValueError(f"spatial_groupnorm_forward: G = {G!r}, expected a divisor of C = {C}.")
-    axes = (2, 3, 4)
-    groups = x.reshape(N, G, C // G, H, W)
-    xhat, inv_std = _standardize(groups, axes, gn_param.get("eps", 1e-5))
-    out = _scale_and_shift(xhat.reshape(x.shape), gamma, beta)
-    return out, (xhat, inv_std, gamma, beta.dtype, axes, x.shape)
+    check_groups("spatial_groupnorm_forward", G, C)
+    return _normalize(x, gamma, beta, gn_param, (N, G, C // G, H, W), axes=(2, 3, 4))
 
 
 def spatial_groupnorm_backward(dout, cache):
@@ -337,37 +483,71 @@ def spatial_groupnorm_backward(dout, cache):
     return _normalize_backward("spatial_groupnorm_backward", dout, cache)
 
 
-def _standardize(x, axes, eps):
-    """xhat = (x - mean) / sqrt(var + eps) over the axes, and 1 / sqrt(var + eps)."""
-    centred = x - _mean(x, axes)
-    inv_std = 1 / np.sqrt(_mean(centred * centred, axes) + float(eps))
-    return centred * inv_std, inv_std
-
-
-def _scale_and_shift(xhat, gamma, beta):
-    return xhat * spread(gamma, xhat) + spread(beta, xhat)
+def _normalize(x, gamma, beta, param, shape, axes):
+    """Each example by itself: x seen in `shape`, over the axes."""
+    dtype, eps = x.dtype, float(param.get("eps", 1e-5))
+    groups = widened(x).reshape(shape)
+    c = groups - _mean(groups, axes)
+    s = 1 / np.sqrt(_mean(c * c, axes) + eps)
+    xhat = c * s
+    out = xhat.reshape(x.shape)
+    out = out * spread(gamma, out) + spread(beta, out)
+    return cast(out, dtype), (xhat, s, gamma, beta.dtype, axes, x.shape, dtype)
 
 
 def _normalize_backward(who, dout, cache):
-    """Through the scale and shift, then through xhat, on which mean and var depend as well.
-
-    With mean() over the axes: dx = (dxhat - mean(dxhat) - xhat * mean(dxhat * xhat)) / std.
-    """
-    xhat, inv_std, gamma, beta_dtype, axes, x_shape = cache
-    _check_dout(who, dout, x_shape)
-    dgamma = _feature_products(dout, xhat.reshape(x_shape)).reshape(gamma.shape)
-    dbeta = _feature_sums(dout).reshape(gamma.shape)
+    xhat, s, gamma, beta_dtype, axes, x_shape, dtype = cache
+    check_dout(who, dout, x_shape)
+    dout = widened(dout)
+    dgamma = feature_products(dout, xhat.reshape(x_shape)).reshape(gamma.shape)
+    dbeta = feature_sums(dout).reshape(gamma.shape)
     dxhat = (dout * spread(gamma, dout)).reshape(xhat.shape)
-    dx = inv_std * (dxhat - _mean(dxhat, axes) - xhat * _mean(dxhat * xhat, axes))
-    dx = dx.reshape(x_shape)
-    return _cast(dx, xhat.dtype), _cast(dgamma, gamma.dtype), _cast(dbeta, beta_dtype)
+    dx = s * (dxhat - _mean(dxhat, axes) - xhat * _mean(dxhat * xhat, axes))
+    return cast(dx.reshape(x_shape), dtype), cast(dgamma, gamma.dtype), cast(dbeta, beta_dtype)
 
 
 def _mean(x, axes):
     return x.sum(axis=axes, keepdims=True) / max(1, math.prod(x.shape[a] for a in axes))
 
 
+def _norm_arrays(who, x, gamma, beta):
+    return x if hasattr(x, "arrays") else as_floats(who, x)[0], *as_floats(who, gamma, beta)
+
+
 # ---------------------------------------------------------------------------- convolution
+# First by its definition, as loops that are slow and plain to read; then the same sums as products of
+# matrices.
+
+
+def conv_forward_naive(x, w, b, conv_param):
+    """Convolution by its definition: out[n, f, i, j] = sum(window(n, i, j) * w[f]) + b[f].
+
+    The window is what lies under the filter: w.shape[1:] numbers of image n, from row i * stride and
+    column j * stride of the image in its frame of zeros.  Arguments as in `conv_forward`.
+    """
+    x, w, b = as_floats("conv_forward_naive", x, w, b)
+    stride, pad, shape = conv_settings("conv_forward_naive", x, w, b, conv_param)
+    framed = np.pad(x, _frame(pad))
+    out = np.empty((len(x), len(w), *shape), np.result_type(x, w, b))
+    for n, f, i, j in np.ndindex(out.shape):
+        rows, columns = _window(i, j, w.shape[2:], stride)
+        out[n, f, i, j] = np.sum(framed[n, :, rows, columns] * w[f]) + b[f]
+    return out, (x, w, b, stride, pad)
+
+
+def conv_backward_naive(dout, cache):
+    """Each product of the sum gives its two factors dout times the other one: a filter the windows that
+    it met, a window the filters that met it. Pixels in several windows add up what comes back.
+    """
+    x, w, b, stride, pad = cache
+    framed = np.pad(x, _frame(pad))
+    dframed, dw, db = np.zeros_like(framed), np.zeros_like(w), np.zeros_like(b)
+    for n, f, i, j in np.ndindex(dout.shape):
+        rows, columns = _window(i, j, w.shape[2:], stride)
+        dframed[n, :, rows, columns] += dout[n, f, i, j] * w[f]
+        dw[f] += dout[n, f, i, j] * framed[n, :, rows, columns]
+        db[f] += dout[n, f, i, j]
+    return _without_frame(dframed, x.shape, pad), dw, db
 
 
 def conv_forward(x, w, b, conv_param):
@@ -376,211 +556,37 @@ def conv_forward(x, w, b, conv_param):
     x: (N, C, H, W).  w: (F, C, HH, WW).  b: (F,).
     conv_param: stride (1) and pad (0), the width of a frame of zeros; a number or a pair (H, W).
     Returns out (N, F, OH, OW), OH = 1 + (H + 2 * pad - HH) // stride and OW alike, and a cache.
+
+    With the windows as the columns of a matrix and the filters as the rows of another, the sums of
+    `conv_forward_naive` are one product: out = filters @ windows + b.
     """
-    stride, pad = _conv_settings("conv_forward", x, w, b, conv_param)
-    OH, OW = _output_shape("conv_forward", x, w.shape[2:], stride, pad)
-    windows = unfold(x, w.shape[2:], stride, pad)  # (OH, HH * WW * C, OW * N)
-    out = as_images(matmul_stack(filters_as_matrix(w), windows), (len(x), len(w), OH, OW))
-    return _plus(out, spread(b, out)), (windows, w, b.dtype, x.shape, x.dtype, stride, pad)
+    x, w, b = as_floats("conv_forward", x, w, b)
+    stride, pad, shape = conv_settings("conv_forward", x, w, b, conv_param)
+    out, windows = convolution.correlate(x, w, stride, pad, shape)
+    out = plus(out, spread(b, out))
+    return out, (windows, w, b.dtype, out.shape, x.shape, x.dtype, stride, pad)
 
 
 def conv_backward(dout, cache, need_dx=True):
     """From dout (N, F, OH, OW): dx (N, C, H, W), dw (F, C, HH, WW), db (F,).
 
-    The convolution is a product of matrices, so its backward is two: with the windows for dw, with
-    the filters for dx. need_dx=False leaves dx out (None), as in `affine_backward`.
+    Write k for an entry of the filter (c, ii, jj) and p for a position of the output (n, i, j). Then
+    out_fp = sum_k w_fk window_kp + b_f, an affine map, and its gradients are products as well:
+        dw_fk      = sum_p dout_fp window_kp      (dout @ windows.T)
+        dwindow_kp = sum_f w_fk dout_fp           (filters.T @ dout)
+        db_f       = sum_p dout_fp
+    Making windows copies each pixel into all windows that hold it, so dx sums the dwindow entries that
+    are copies of the same pixel.
+
+    need_dx=False leaves dx out (None), as in `affine_backward`.
     """
-    windows, w, b_dtype, x_shape, x_dtype, stride, pad = cache
-    OH, _, OW_N = windows.shape
-    N, F = x_shape[0], len(w)
-    OW = output_size(x_shape[3], w.shape[3], stride[1], pad[1])
-    _check_dout("conv_backward", dout, (N, F, OH, OW))
-    drows = as_rows(dout).reshape(OH, F, OW_N)
-    dw = sum_of_products(windows, drows.transpose(0, 2, 1))  # (HH * WW * C, F): faster this way
-    dw = matrix_as_filters(dw.T, w.shape)
-    db = _feature_sums(drows)
-    dx = _cast(_conv_dx(drows, w, x_shape, stride, pad), x_dtype) if need_dx else None
-    return dx, _cast(dw, w.dtype), _cast(db, b_dtype)
-
-
-def _conv_dx(drows, w, x_shape, stride, pad):
-    """What reaches the images through the filters.
-
-    The general way is windows of gradients, folded. At stride 1 a row of pixels stood under each row
-    of the filter once, so that along H dx is itself a convolution, of dout with the filters upside
-    down: nothing is left to be folded but the columns.
-    """
-    _, _, HH, WW = w.shape
-    frame = HH - 1 - pad[0]
-    dtype = np.result_type(w, drows)
-    if stride == (1, 1) and frame >= 0:
-        dcols = room_for_columns(x_shape, WW, pad[1], dtype)  # (H, WW * C, OW * N)
-        filters = filters_upside_down(w)  # (WW * C, HH * F)
-        for rows, entries, windows in stacks(drows, HH, frame):
-            matmul_stack(filters[:, entries], windows, out=dcols[rows])
-        return fold_columns(dcols, x_shape, WW, pad[1])
-    filters = filters_as_matrix(w).T  # (HH * WW * C, F)
-    dwindows = (filters @ drow for drow in drows)  # OH of (HH * WW * C, OW * N)
-    return fold(dwindows, x_shape, (HH, WW), stride, pad, dtype)
-
-
-# ---------------------------------------------------------------------------- pooling
-
-
-# A window is reduced along its columns first, and what is left along its row: in memory whole rows of
-# images are neighbours, so that the first and larger half of the work runs over long stretches.
-
-
-def max_pool_forward(x, pool_param, need_cache=True):
-    """The largest entry of each window.
-
-    x: (N, C, H, W).  pool_param: pool_height, pool_width, stride (the window's size), and pad (0),
-    at most half the window; a frame of padding is never the largest. Windows may overlap.
-    Returns out (N, C, OH, OW), OH = 1 + (H + 2 * pad - pool_height) // stride, and a cache.
-    need_cache=False leaves it out (None): a prediction has no use for where the largest are.
-    """
-    window, stride, pad = _pool_settings("max_pool_forward", x, pool_param)
-    framed = pad_images(x, pad, -np.inf)
-    columns, along_columns = _max_along(framed, 2, window[0], stride[0], need_cache)  # (N, C, OH, W)
-    out, along_rows = _max_along(columns, 3, window[1], stride[1], need_cache)  # (N, C, OH, OW)
-    return out, (along_columns, along_rows, out.shape, x.shape, x.dtype, pad) if need_cache else None
-
-
-def max_pool_backward(dout, cache):
-    """dx: each dout goes to the largest entry of its window; of equal ones, to the leftmost, and of
-    those to the uppermost.
-    """
-    along_columns, along_rows, out_shape, x_shape, x_dtype, pad = cache
-    _check_dout("max_pool_backward", dout, out_shape)
-    dcolumns = _max_along_backward(dout, along_rows)
-    dframed = _max_along_backward(dcolumns, along_columns)
-    return _cast(_unpad(dframed, x_shape, pad), x_dtype)
-
-
-def _max_along(x, axis, size, stride, need_cache):
-    """The largest entries; and where each entry but the last is one, which is all that backward needs:
-    a byte for a number, while the number is at hand.
-    """
-    entries = list(window_entries(x, axis, size, stride))
-    out = entries[0].copy(order="K") if size == 1 else entries[0]
-    for entry in entries[1:]:
-        if np.iscomplexobj(x):
-            out = np.where(entry.real > out.real, entry, out)
-        else:
-            out = np.maximum(out, entry)
-    masks = [entry == out for entry in entries[:-1]] if need_cache else None
-    return out, (masks, x.shape, axis, size, stride)
-
-
-def _max_along_backward(dout, cache):
-    """The first entry that is the largest takes dout and leaves nothing; the last takes the rest."""
-    masks, x_shape, axis, size, stride = cache
-    tiled = stride == size and x_shape[axis] % size == 0  # each entry is in one window
-    dx = (np.empty_like if tiled else np.zeros_like)(dout, shape=x_shape)
-    *dentries, last = window_entries(dx, axis, size, stride)
-    for mask, dentry in zip(masks, dentries, strict=True):
-        share = _masked(dout, mask)
-        _put(dentry, share, overlap=stride < size)
-        dout = np.subtract(dout, share, out=share)
-    _put(last, dout, overlap=stride < size)
-    return dx
-
-
-def _put(dentry, share, overlap):
-    """Write the share of dout, or add it where windows overlap."""
-    if overlap:
-        dentry += share
-    else:
-        dentry[...] = share
-
-
-def avg_pool_forward(x, pool_param):
-    """The mean of each window; a frame of padding counts as zeros (as PyTorch's default does).
-
-    x, pool_param and out as in `max_pool_forward`.
-    """
-    window, stride, pad = _pool_settings("avg_pool_forward", x, pool_param)
-    framed = pad_images(x, pad)
-    columns = sum(window_entries(framed, 2, window[0], stride[0]))  # (N, C, OH, W)
-    out = sum(window_entries(columns, 3, window[1], stride[1])) / math.prod(window)  # (N, C, OH, OW)
-    return out, (framed.shape, columns.shape, out.shape, x.shape, x.dtype, window, stride, pad)
-
-
-def avg_pool_backward(dout, cache):
-    """dx: each dout is shared out equally in its window."""
-    framed_shape, columns_shape, out_shape, x_shape, x_dtype, window, stride, pad = cache
-    _check_dout("avg_pool_backward", dout, out_shape)
-    dcolumns = _sum_along_backward(dout / math.prod(window), columns_shape, 3, window[1], stride[1])
-    dframed = _sum_along_backward(dcolumns, framed_shape, 2, window[0], stride[0])
-    return _cast(_unpad(dframed, x_shape, pad), x_dtype)
-
-
-def _sum_along_backward(dout, x_shape, axis, size, stride):
-    dx = np.zeros_like(dout, shape=x_shape)
-    for dentry in window_entries(dx, axis, size, stride):
-        dentry += dout
-    return dx
-
-
-def _unpad(framed, x_shape, pad):
-    (ph, pw), (_, _, H, W) = pad, x_shape
-    return framed[:, :, ph : ph + H, pw : pw + W]
-
-
-# ---------------------------------------------------------------------------- by the definition
-# The same mathematics as loops: slow, and plain to read. Tests and the "vectorised against loops"
-# comparison hold the fast layers against these.
-
-
-def conv_forward_naive(x, w, b, conv_param):
-    """`conv_forward` by its definition: out[n, f, i, j] = sum(window(n, i, j) * w[f]) + b[f]."""
-    stride, pad = _conv_settings("conv_forward_naive", x, w, b, conv_param)
-    OH, OW = _output_shape("conv_forward_naive", x, w.shape[2:], stride, pad)
-    framed = np.pad(x, ((0, 0), (0, 0), (pad[0],) * 2, (pad[1],) * 2))
-    out = np.empty((len(x), len(w), OH, OW), np.result_type(x, w, b))
-    for n, f, i, j in np.ndindex(out.shape):
-        rows, columns = _window(i, j, w.shape[2:], stride)
-        out[n, f, i, j] = np.sum(framed[n, :, rows, columns] * w[f]) + b[f]
-    return out, (x, w, b, stride, pad)
-
-
-def conv_backward_naive(dout, cache):
-    """`conv_backward` by its definition: what went in as a factor gets dout times the other one."""
-    x, w, b, stride, pad = cache
-    framed = np.pad(x, ((0, 0), (0, 0), (pad[0],) * 2, (pad[1],) * 2))
-    dframed, dw, db = np.zeros_like(framed), np.zeros_like(w), np.zeros_like(b)
-    for n, f, i, j in np.ndindex(dout.shape):
-        rows, columns = _window(i, j, w.shape[2:], stride)
-        dframed[n, :, rows, columns] += dout[n, f, i, j] * w[f]
-        dw[f] += dout[n, f, i, j] * framed[n, :, rows, columns]
-        db[f] += dout[n, f, i, j]
-    return _unpad(dframed, x.shape, pad), dw, db
-
-
-def max_pool_forward_naive(x, pool_param):
-    """`max_pool_forward` by its definition."""
-    window, stride, pad = _pool_settings("max_pool_forward_naive", x, pool_param)
-    OH, OW = _output_shape("max_pool_forward_naive", x, window, stride, pad)
-    frame = ((0, 0), (0, 0), (pad[0],) * 2, (pad[1],) * 2)
-    framed = np.pad(x, frame, constant_values=-np.inf)
-    out = np.empty((*x.shape[:2], OH, OW), x.dtype)
-    for n, c, i, j in np.ndindex(out.shape):
-        rows, columns = _window(i, j, window, stride)
-        out[n, c, i, j] = np.max(framed[n, c, rows, columns])
-    return out, (framed, x.shape, window, stride, pad)
-
-
-def max_pool_backward_naive(dout, cache):
-    """`max_pool_backward` by its definition."""
-    framed, x_shape, window, stride, pad = cache
-    dframed = np.zeros_like(framed)
-    for n, c, i, j in np.ndindex(dout.shape):
-        rows, columns = _window(i, j, window, stride)
-        block = framed[n, c, rows, columns]
-        # Of the largest the leftmost, and there the uppermost.
-        column, row = np.unravel_index(np.argmax(block.T), block.T.shape)
-        dframed[n, c, rows, columns][row, column] += dout[n, c, i, j]
-    return _unpad(dframed, x_shape, pad)
+    windows, w, b_dtype, out_shape, x_shape, x_dtype, stride, pad = cache
+    check_dout("conv_backward", dout, out_shape)
+    drows = convolution.rows_of(dout)  # (OH, F, OW * N), the positions in the order of the windows
+    dw = convolution.filter_gradient(drows, windows, w.shape)
+    db = feature_sums(widened(drows))
+    dx = convolution.image_gradient(drows, w, x_shape, stride, pad) if need_dx else None
+    return None if dx is None else cast(dx, x_dtype), cast(dw, w.dtype), cast(db, b_dtype)
 
 
 def _window(i, j, size, stride):
@@ -589,187 +595,92 @@ def _window(i, j, size, stride):
     return slice(top, top + size[0]), slice(left, left + size[1])
 
 
-# ---------------------------------------------------------------------------- losses
+def _frame(pad):
+    return ((0, 0), (0, 0), (pad[0],) * 2, (pad[1],) * 2)
 
 
-def svm_loss(x, y):
-    """Multi-class hinge loss (Weston & Watkins 1999), margin 1, mean over the batch.
+def _without_frame(framed, x_shape, pad):
+    (ph, pw), (_, _, H, W) = pad, x_shape
+    return framed[:, :, ph : ph + H, pw : pw + W]
 
-    x: scores (N, C).  y: labels (N,), integers in [0, C).
-    loss = sum over n and c != y_n of max(0, x[n, c] - x[n, y_n] + 1) / N.   Returns loss, dx (N, C).
+
+# ---------------------------------------------------------------------------- pooling
+
+
+def max_pool_forward_naive(x, pool_param):
+    """The largest entry of each window, by the definition. Arguments as in `max_pool_forward`."""
+    (x,) = as_floats("max_pool_forward_naive", x)
+    window, stride, pad, shape = pool_settings("max_pool_forward_naive", x, pool_param)
+    framed = np.pad(x, _frame(pad), constant_values=-np.inf)
+    out = np.empty((*x.shape[:2], *shape), x.dtype)
+    for n, c, i, j in np.ndindex(out.shape):
+        rows, columns = _window(i, j, window, stride)
+        out[n, c, i, j] = np.max(framed[n, c, rows, columns])
+    return out, (framed, x.shape, window, stride, pad)
+
+
+def max_pool_backward_naive(dout, cache):
+    """Each dout goes to the entry that was the largest; the others had no influence.
+
+    Of several equal ones the leftmost takes it all, and of those the uppermost.
     """
-    picked = _check_labels("svm_loss", x, y)
-    N = max(1, len(x))
-    margins = x - x[picked][:, None] + 1
-    margins[picked] = 0
-    over = margins.real > 0
-    dx = over.astype(x.dtype)
-    dx[picked] = -over.sum(axis=1)  # the right class stands in every margin
-    return margins[over].sum() / N, dx / N
+    framed, x_shape, window, stride, pad = cache
+    dframed = np.zeros_like(framed)
+    for n, c, i, j in np.ndindex(dout.shape):
+        rows, columns = _window(i, j, window, stride)
+        block = framed[n, c, rows, columns]
+        column, row = np.unravel_index(np.argmax(block.T), block.T.shape)
+        dframed[n, c, rows, columns][row, column] += dout[n, c, i, j]
+    return _without_frame(dframed, x_shape, pad)
 
 
-def softmax_loss(x, y, smoothing=0.0):
-    """Softmax and cross-entropy, mean over the batch; no score overflows.
+def max_pool_forward(x, pool_param):
+    """The largest entry of each window.
 
-    x: scores (N, C).  y: labels (N,), integers in [0, C).
-    loss = -sum over n and c of t[n, c] * log p[n, c] / N, p = exp(x) / sum over c of exp(x), with
-    t = one_hot(y); smoothing (0 to 1) takes that share from it and spreads it evenly over all
-    classes (Szegedy et al. 2016).   Returns loss and dx (N, C) = (p - t) / N.
+    x: (N, C, H, W).  pool_param: pool_height, pool_width, stride (the window's size), and pad (0),
+    at most half the window; a frame of padding is never the largest. Windows may overlap.
+    Returns out (N, C, OH, OW), OH = 1 + (H + 2 * pad - pool_height) // stride, and a cache.
     """
-    check_range("softmax_loss", "smoothing", smoothing, 0, 1)
-    picked = _check_labels("softmax_loss", x, y)
-    N = max(1, len(x))
-    shifted = x - x.real.max(axis=1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    dx = np.exp(log_p)
-    dx[picked] -= 1 - smoothing
-    loss = -(1 - smoothing) * log_p[picked].sum() / N
-    if smoothing:
-        dx -= smoothing / x.shape[1]
-        loss -= smoothing / x.shape[1] * log_p.sum() / N
-    return loss, dx / N
+    (x,) = as_floats("max_pool_forward", x)
+    window, stride, pad, _ = pool_settings("max_pool_forward", x, pool_param)
+    out, where = pooling.largest(x, window, stride, pad)
+    return out, (where, out.shape, x.dtype)
 
 
-def mse_loss(x, y):
-    """Mean squared error, over every entry of x.
+def max_pool_backward(dout, cache):
+    """dx: each dout goes to the largest entry of its window, as in `max_pool_backward_naive`."""
+    where, out_shape, dtype = cache
+    check_dout("max_pool_backward", dout, out_shape)
+    return cast(pooling.largest_backward(dout, where), dtype)
 
-    x: (N, C).  y: targets shaped as x, or labels (N,), integers in [0, C), read as one-hot rows.
-    loss = mean of (x - y) ** 2.  Returns loss and dx (N, C) = 2 * (x - y) / (N * C).
+
+def avg_pool_forward(x, pool_param):
+    """The mean of each window; a frame of padding counts as zeros (as in PyTorch's default).
+
+    x, pool_param and out as in `max_pool_forward`.
     """
-    if np.ndim(y) == 1:
-        picked = _check_labels("mse_loss", x, y)
-        difference = x.copy()
-        difference[picked] -= 1
-    elif np.shape(y) == x.shape:
-        difference = x - y
-    else:
-        raise ValueError(
-            f"mse_loss: y has shape {np.shape(y)}, expected targets {x.shape} or labels {x.shape[:1]}."
-        )
-    size = max(1, x.size)
-    dx = difference * (2 / size)
-    return (difference * difference).sum() / size, _cast(dx, x.dtype)
+    (x,) = as_floats("avg_pool_forward", x)
+    window, stride, pad, _ = pool_settings("avg_pool_forward", x, pool_param)
+    out, shapes = pooling.sums(widened(x), window, stride, pad)
+    out = cast(out / (window[0] * window[1]), x.dtype)
+    return out, (shapes, out.shape, x.dtype)
+
+
+def avg_pool_backward(dout, cache):
+    """dx: each of the n entries of a window counts 1/n in its mean, and so gets dout / n.
+
+    Entries in several windows get the sum.
+    """
+    shapes, out_shape, dtype = cache
+    check_dout("avg_pool_backward", dout, out_shape)
+    (PH, PW) = shapes[3]
+    return cast(pooling.sums_backward(widened(dout) / (PH * PW), shapes), dtype)
 
 
 # ---------------------------------------------------------------------------- the course's names
-# The course keeps a slow and a fast version of each; here the fast one is the layer.
+# The course has a slow and a fast version of these; here the fast one is the layer.
 
 batchnorm_backward_alt = batchnorm_backward
 conv_forward_fast = conv_forward_im2col = conv_forward_strides = conv_forward
 conv_backward_fast = conv_backward_im2col = conv_backward_strides = conv_backward
 max_pool_forward_fast, max_pool_backward_fast = max_pool_forward, max_pool_backward
-
-# ---------------------------------------------------------------------------- plumbing
-
-
-def _masked(a, mask):
-    """a where the mask is true, else 0. Times 0 or 1: np.where is ten times slower on random masks."""
-    factors = mask.astype(a.dtype)
-    return np.multiply(a, factors, out=factors)
-
-
-def _plus(a, b):
-    """a + b for an `a` that nobody else holds: in its own memory when the dtype allows."""
-    return np.add(a, b, out=a if np.result_type(a, b) == a.dtype else None)
-
-
-def _cast(grad, dtype):
-    """`grad` in the dtype of its argument; a complex one (of a complex step) is left whole."""
-    if grad.dtype == dtype or grad.dtype.kind == "c" != dtype.kind:
-        return grad
-    return grad.astype(dtype)
-
-
-def _pair(who, name, value, low):
-    """A setting that is one number for both image axes, or a pair (along H, along W)."""
-    if type(value) is int and value >= low:  # as nearly always: the rest takes ten times as long
-        return value, value
-    pair = tuple(value) if np.iterable(value) else (value, value)
-    if len(pair) != 2 or any(not isinstance(v, int | np.integer) or v < low for v in pair):
-        raise ValueError(
-            f"{who}: {name} = {value!r}, expected a whole number of at least {low}, or two."
-        )
-    return pair
-
-
-def _conv_settings(who, x, w, b, conv_param):
-    refuse_unknown(who, conv_param, ("stride", "pad"), "keys of conv_param")
-    if x.ndim != 4 or w.ndim != 4:
-        raise ValueError(
-            f"{who}: x has shape {x.shape} and w {w.shape}, "
-            "expected images (N, C, H, W) and filters (F, C, HH, WW)."
-        )
-    if x.shape[1] != w.shape[1]:
-        raise ValueError(
-            f"{who}: x {x.shape} has C = {x.shape[1]}, but w {w.shape} expects C = {w.shape[1]}."
-        )
-    if b.shape != w.shape[:1]:
-        raise ValueError(
-            f"{who}: w {w.shape} has F = {len(w)}, so b should be {w.shape[:1]}, not {b.shape}."
-        )
-    stride = _pair(who, "stride", conv_param.get("stride", 1), low=1)
-    return stride, _pair(who, "pad", conv_param.get("pad", 0), low=0)
-
-
-def _pool_settings(who, x, pool_param):
-    known = ("pool_height", "pool_width", "stride", "pad")
-    refuse_unknown(who, pool_param, known, "keys of pool_param")
-    missing = [key for key in known[:2] if key not in pool_param]
-    if missing or x.ndim != 4:
-        raise ValueError(
-            f"{who}: x has shape {x.shape} and pool_param lacks {missing}, "
-            "expected images (N, C, H, W) and a window."
-        )
-    window = _pair(who, "window", (pool_param["pool_height"], pool_param["pool_width"]), low=1)
-    stride = _pair(who, "stride", pool_param.get("stride", window), low=1)
-    pad = _pair(who, "pad", pool_param.get("pad", 0), low=0)
-    if any(2 * p > size for p, size in zip(pad, window, strict=True)):
-        raise ValueError(f"{who}: pad = {pad} is more than half of the window {window}.")
-    _output_shape(who, x, window, stride, pad)
-    return window, stride, pad
-
-
-def _output_shape(who, x, window, stride, pad):
-    """(OH, OW), or a ValueError where not one window fits."""
-    size = [output_size(x.shape[a + 2], window[a], stride[a], pad[a]) for a in (0, 1)]
-    if min(size) < 1:
-        raise ValueError(
-            f"{who}: a window of {tuple(window)} does not fit into images of {x.shape[2:]} "
-            f"with pad {pad}; expected smaller windows or larger images."
-        )
-    return tuple(size)
-
-
-def _check_norm(who, x, gamma, beta, param, known, ndim):
-    refuse_unknown(who, param, (*known, "mode"), "keys of its settings")
-    shape = "(N, D)" if ndim == 2 else "(N, C, H, W)"
-    if x.ndim != ndim:
-        raise ValueError(f"{who}: x has shape {x.shape}, expected {shape}.")
-    features = x.shape[1]
-    if gamma.size != features or beta.size != features:
-        raise ValueError(
-            f"{who}: x {x.shape} has {features} features, so gamma and beta should hold {features} "
-            f"numbers each, not {gamma.shape} and {beta.shape}."
-        )
-    if "momentum" in known:
-        look_up(who, MODES, param.get("mode"), "mode")
-
-
-def _check_dout(who, dout, shape):
-    if dout.shape != shape:
-        raise ValueError(f"{who}: dout has shape {dout.shape}, expected that of out, {shape}.")
-
-
-def _check_labels(who, x, y):
-    """The index (rows, labels) of each example's own class in scores x (N, C)."""
-    y = np.asarray(y)
-    if x.ndim != 2 or y.shape != x.shape[:1]:
-        raise ValueError(
-            f"{who}: x has shape {x.shape} and y {y.shape}, expected scores (N, C) and labels (N,)."
-        )
-    if y.dtype.kind not in "iu":
-        raise ValueError(f"{who}: y has dtype {y.dtype}, expected integers; try y.astype(int).")
-    if y.size and not (0 <= y.min() and y.max() < x.shape[1]):
-        wrong = y.min() if y.min() < 0 else y.max()
-        raise ValueError(f"{who}: y holds the label {wrong}, expected 0 to {x.shape[1] - 1}.")
-    return np.arange(len(y)), y

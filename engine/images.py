@@ -28,7 +28,7 @@ def output_size(size, window, stride, pad):
 
 def as_rows(x):
     """Images (N, C, H, W) as an array (H, C, W, N), C-contiguous; copies only if it must."""
-    return np.ascontiguousarray(_apart(x).transpose(2, 1, 3, 0))
+    return np.ascontiguousarray(x.transpose(2, 1, 3, 0))
 
 
 def as_images(rows, shape):
@@ -52,20 +52,6 @@ def unflatten(dout, w, x):
     return matmul(dout, w.T).reshape(x.shape)
 
 
-def joined(parts):
-    """Parts of a batch (N_1, ...), (N_2, ...) as one, laid so that to flatten it takes no copy."""
-    if len(parts) == 1:
-        return parts[0]
-    columns = [_batch_last(x) for x in parts]
-    whole = np.empty((*columns[0].shape[:-1], sum(map(len, parts))), columns[0].dtype)
-    return _batch_first(np.concatenate(columns, axis=-1, out=whole))
-
-
-def by_itself(x):
-    """Images x, copied if they lie among others: passes over them then run along memory."""
-    return as_images(as_rows(x), x.shape) if x.ndim == 4 else x
-
-
 def _batch_last(x):
     return x.transpose(*range(1, x.ndim), 0)
 
@@ -85,33 +71,8 @@ def pad_images(x, pad, value=0):
     N, C, H, W = x.shape
     framed = np.empty((H + 2 * pad[0], C, W + 2 * pad[1], N), x.dtype).transpose(3, 1, 0, 2)
     framed.fill(value)
-    framed[:, :, pad[0] : pad[0] + H, pad[1] : pad[1] + W] = _apart(x)
+    framed[:, :, pad[0] : pad[0] + H, pad[1] : pad[1] + W] = x
     return framed
-
-
-def _apart(x):
-    """Images x to be read across: with gaps if they lie one after the other and `_laid_apart` leaves
-    any between images of their size.
-    """
-    size = math.prod(x.shape[1:])
-    if len(x) < 2 or size % 64 or x.strides[0] != size * x.itemsize:
-        return x
-    apart = _laid_apart((len(x), size), x.dtype).reshape(x.shape)
-    apart[...] = x
-    return apart
-
-
-def spread(p, x):
-    """One number for each feature, p (C,), in a shape to be computed with x, (N, C) or (N, C, H, W).
-
-    Where rows of images are neighbours in memory it is written out for one row, (N, C, 1, W): what is
-    computed then runs over whole rows, in half the time of a channel's part of a row at once.
-    """
-    p = p.ravel()
-    if x.ndim == 4 and x.strides[2] > x.strides[1]:
-        N, C, _, W = x.shape
-        return as_images(np.repeat(p, W * N), (N, C, 1, W))
-    return p.reshape(1, -1, *(1,) * (x.ndim - 2))
 
 
 def filters_as_matrix(w):
@@ -147,26 +108,15 @@ def unfold(x, window, stride, pad):
     return _stacked(cols, HH, sh)
 
 
-def stacks(drows, HH, frame):
-    """Rows of gradients (OH, F, OW * N) as windows of HH rows, `frame` of which may lie beyond an edge.
-
-    Yields (windows, entries, what they are), two slices and an array (windows, entries, OW * N): first
-    all windows that lie within, read-only, as their blocks overlap; then, one by one, of those at the
-    edges what lies within, since the rest would be zeros.
+def stacked_windows(drows, HH, frame):
+    """Rows of gradients (OH, F, M) between `frame` rows of zeros, as windows of HH neighbouring rows:
+    (OH + 2 * frame - HH + 1, HH * F, M), a read-only view, since its blocks overlap.
     """
     OH, F, M = drows.shape
-    rows = _laid_apart(drows.shape, drows.dtype)
-    rows[...] = drows
-    within = range(frame, frame + OH - HH + 1)
-    if within:
-        yield slice(within.start, within.stop), slice(None), _stacked(rows, HH, 1)
-    flat = rows.reshape(1, OH * F, M)  # a view
-    for h in range(OH + 2 * frame - HH + 1):
-        if h not in within:
-            top = h - frame
-            first, last = max(0, top), min(OH, top + HH)
-            entries = slice((first - top) * F, (last - top) * F)
-            yield slice(h, h + 1), entries, flat[:, first * F : last * F]
+    rows = _laid_apart((OH + 2 * frame, F, M), drows.dtype)
+    rows[:frame] = rows[frame + OH :] = 0
+    rows[frame : frame + OH] = drows
+    return _stacked(rows, HH, 1)
 
 
 def _laid_apart(shape, dtype):

@@ -1,5 +1,6 @@
 """Every pair stands in one table; a new layer is a new row."""
 
+import doctest
 import inspect
 import itertools
 import re
@@ -10,6 +11,7 @@ import pytest
 import scipy.signal
 import scipy.special
 from handgrad import layers as L
+from handgrad.engine.parts import Parts
 from handgrad.gradient_check import check_layer, check_loss, eval_numerical_gradient_array
 from hypothesis import given
 
@@ -189,11 +191,23 @@ def as_tuple(grads):
 
 def test_every_public_pair_and_loss_has_a_row():
     """And every forward has its backward; the course's second names count as the layer itself."""
-    functions = {f for name, f in inspect.getmembers(L, inspect.isfunction) if not name.startswith("_")}
-    own = {f for f in functions if f.__module__ == L.__name__}
-    in_table = {f for row in ROWS for f in row[1:3]} | set(LOSSES)
-    in_table |= {L.batchnorm_parts_forward, L.batchnorm_parts_backward}  # see test_batchnorm_in_parts
-    assert own == in_table
+    functions = {name: f for name, f in inspect.getmembers(L, inspect.isfunction) if name[0] != "_"}
+    own = {name for name, f in functions.items() if f.__module__ == L.__name__}
+    assert own == set(L.__all__)
+    assert {functions[name] for name in own} == {f for row in ROWS for f in row[1:3]} | set(LOSSES)
+    assert all(functions[name].__doc__ for name in own)
+
+
+def test_a_star_import_brings_layers_only():
+    names = {}
+    exec("from handgrad.layers import *", names)
+    assert set(names) - {"__builtins__"} == set(L.__all__)
+
+
+def test_the_example_at_the_top():
+    result = doctest.testmod(L)
+    assert result.attempted == 6
+    assert result.failed == 0
 
 
 @pytest.mark.parametrize(("forward", "backward", "shapes", "settings"), PAIRS)
@@ -285,6 +299,75 @@ class TestContract:
         out, cache = forward(*drawn(shapes), *settings)
         with pytest.raises(ValueError, match=rf"{backward.__name__}: dout has shape"):
             backward(np.ones((1, *out.shape)), cache)
+
+
+# ---------------------------------------------------------------------------- kinds of numbers
+
+
+def whole(shapes, dtype):
+    """Small numbers that every dtype holds, 0 and 1 for bool."""
+    high = 2 if dtype is bool else 5
+    rng = np.random.default_rng(6)
+    return [rng.integers(high, size=shape).astype(dtype) for shape in shapes]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+@pytest.mark.parametrize(("forward", "backward", "shapes", "settings"), PAIRS)
+def test_whole_numbers_are_computed_as_floats(forward, backward, shapes, settings, dtype):
+    arrays = whole(shapes, dtype)
+    out, grads, _ = run(forward, backward, arrays, settings)
+    expected, wanted, _ = run(forward, backward, [a.astype(float) for a in arrays], settings)
+    for a, b in zip((out, *grads), (expected, *wanted), strict=True):
+        assert a.dtype == np.float64
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses_of_whole_numbers(loss, dtype):
+    x, y = np.array([[200, 1, 3], [0, 7, 2]]).astype(dtype), np.array([0, 2])
+    value, dx = loss(x, y)
+    expected, wanted = loss(x.astype(float), y)
+    assert value == expected
+    np.testing.assert_array_equal(dx, wanted)
+    assert L.svm_loss(np.array([[200, 1]], np.uint8), np.array([0]))[0] == 0
+
+
+@pytest.mark.parametrize(("forward", "backward", "shapes", "settings"), FAST)
+def test_half_precision_is_kept_and_close_to_float32(forward, backward, shapes, settings):
+    arrays = drawn(shapes, np.float16)
+    out, grads, _ = run(forward, backward, arrays, settings)
+    wide = [a.astype(np.float32) for a in arrays]
+    expected, wanted, _ = run(forward, backward, wide, settings)
+    for a, b in zip((out, *grads), (expected, *wanted), strict=True):
+        assert a.dtype == np.float16
+        np.testing.assert_allclose(a, b, rtol=0.02, atol=0.02)
+
+
+def test_sums_of_half_precision_do_not_overflow():
+    """Sums of 65536 numbers, of which float16 holds none."""
+    x = 1 + np.random.default_rng(0).random((64, 2, 32, 32)).astype(np.float16)
+    gamma, beta = np.ones(2, np.float16), np.zeros(2, np.float16)
+    out, cache = L.spatial_batchnorm_forward(x, gamma, beta, {"mode": "train"})
+    dx, dgamma, dbeta = L.spatial_batchnorm_backward(np.full_like(x, 0.5), cache)
+    for a in (out, dx, dgamma, dbeta):
+        assert np.all(np.isfinite(a))
+    assert abs(float(out.mean(dtype=float))) < 1e-3
+    np.testing.assert_allclose(dbeta, 32768)
+    scores = np.full((70000, 2), 2, np.float16)
+    for loss in LOSSES:
+        value, dscores = loss(scores, np.zeros(70000, int))
+        assert np.isfinite(value)
+        assert value.dtype == dscores.dtype == np.float16
+    _, cache = L.affine_forward(np.ones((70000, 1), np.float16), np.ones((1, 1)), np.ones(1))
+    assert L.affine_backward(np.full((70000, 1), 0.5, np.float16), cache)[2] == 35000
+
+
+@pytest.mark.parametrize("wrong", [np.array(["a"]), np.array([None]), "text"])
+@pytest.mark.parametrize("forward", [L.relu_forward, L.sigmoid_forward, L.tanh_forward])
+def test_what_is_no_number_is_refused(forward, wrong):
+    with pytest.raises(ValueError, match=rf"{forward.__name__}: .* expected an array of numbers"):
+        forward(wrong)
 
 
 # ---------------------------------------------------------------------------- values
@@ -415,13 +498,12 @@ def test_batchnorm_in_parts(forward, backward, shape, mode):
     start = {"mode": mode, "running_mean": np.ones(3), "running_var": np.full(3, 2.0)}
     whole, parts = dict(start), dict(start)
     out, cache = forward(x, gamma, beta, whole)
-    outs, parts_cache = L.batchnorm_parts_forward([x[:5], x[5:5], x[5:]], gamma, beta, parts)
-    np.testing.assert_allclose(np.concatenate(outs), out, rtol=1e-12, atol=1e-14)
+    outs, parts_cache = forward(Parts([x[:5], x[5:5], x[5:]]), gamma, beta, parts)
+    np.testing.assert_allclose(outs.joined(), out, rtol=1e-12, atol=1e-14)
     for key in ("running_mean", "running_var"):
         np.testing.assert_allclose(parts[key], whole[key], rtol=1e-13)
-    dxs, dgamma, dbeta = L.batchnorm_parts_backward([dout[:5], dout[5:5], dout[5:]], parts_cache)
-    grads = (np.concatenate(dxs), dgamma, dbeta)
-    for g, h in zip(grads, backward(dout, cache), strict=True):
+    dxs, dgamma, dbeta = backward(Parts([dout[:5], dout[5:5], dout[5:]]), parts_cache)
+    for g, h in zip((dxs.joined(), dgamma, dbeta), backward(dout, cache), strict=True):
         np.testing.assert_allclose(g, h, rtol=1e-11, atol=1e-14)
 
 
@@ -557,22 +639,15 @@ def test_relu_keeps_what_is_not_finite():
     np.testing.assert_array_equal(out, [0, np.inf, np.nan, 0])
 
 
-def test_relu_of_whole_numbers_gives_whole_numbers():
-    out, cache = L.relu_forward(np.array([-1, 0, 2]))
-    assert out.dtype.kind == "i"
-    assert out.tolist() == [0, 0, 2]
-    assert L.relu_backward(np.array([3, 4, 5]), cache).tolist() == [0, 0, 5]
-
-
-@pytest.mark.parametrize(
-    "param",
-    [{"pool_height": 2, "pool_width": 2}, {"pool_height": 3, "pool_width": 2, "stride": 1, "pad": 1}],
-)
-def test_max_pooling_without_a_cache_is_the_same(param, rng):
-    x = rng.standard_normal((3, 2, 6, 8))
-    out, nothing = L.max_pool_forward(x, param, need_cache=False)
-    assert nothing is None
-    np.testing.assert_array_equal(out, L.max_pool_forward(x, param)[0])
+def test_a_gradient_that_is_infinite_does_not_pass_where_it_should_not():
+    """0 times infinity would be NaN."""
+    out, cache = L.relu_forward(np.array([-1.0, 2.0], np.float32))
+    dx = L.relu_backward(np.array([np.inf, np.inf], np.float32), cache)
+    np.testing.assert_array_equal(dx, [0, np.inf])
+    x = np.array([[1.0, 4.0], [3.0, 2.0]]).reshape(1, 1, 2, 2)
+    out, cache = L.max_pool_forward(x, {"pool_height": 2, "pool_width": 2})
+    dx = L.max_pool_backward(np.full_like(out, np.inf), cache)
+    np.testing.assert_array_equal(dx, [[[[0, np.inf], [0, 0]]]])
 
 
 @pytest.mark.parametrize("pair", [L.affine_backward, L.conv_backward])
@@ -705,6 +780,7 @@ ERRORS = [
     (L.conv_forward, (x4, w4, b4, {"stride": 1.5}), "stride = 1.5, expected a whole number"),
     (L.conv_forward, (x4, np.zeros((4, 3, 9, 9)), b4, {}), "a window of (9, 9) does not fit"),
     (L.max_pool_forward, (x4, {"pool_height": 2}), "pool_param lacks ['pool_width']"),
+    (L.max_pool_forward, (x4[0], POOL), "x has shape (3, 6, 6), expected images (N, C, H, W)"),
     (L.max_pool_forward, (x4, {**POOL, "pad": 2}), "pad = (2, 2) is more than half of the window"),
     (L.avg_pool_forward, (x4, {**POOL, "strides": 2}), "Did you mean 'stride'?"),
     (L.dropout_forward, (x4, {"p": 1, "mode": "train"}), "p is the probability of dropping"),

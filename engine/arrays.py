@@ -1,0 +1,101 @@
+"""Passes over arrays that NumPy does faster in another way than the obvious one.
+
+Each function is named by what it computes. The comment says what the obvious way costs.
+"""
+
+import numpy as np
+
+from .images import as_images
+
+__all__ = [
+    "as_floats",
+    "cast",
+    "feature_products",
+    "feature_sums",
+    "kept_where",
+    "plus",
+    "positive_part",
+    "spread",
+    "widened",
+]
+
+
+BITS = {"e": np.int16, "f": np.int32, "d": np.int64}  # whole numbers as wide as float16 to float64
+
+
+def as_floats(who, *arrays):
+    """The arrays as floats: whole numbers and truth values become float64, others stay as they are.
+
+    Returns a list. Raises ValueError for anything that is not a number.
+    """
+    return [a if _is_inexact(a) else _floats(who, a) for a in arrays]
+
+
+def _is_inexact(a):
+    return getattr(a, "dtype", None) is not None and a.dtype.kind in "fc"
+
+
+def _floats(who, a):
+    a = np.asarray(a)
+    if a.dtype.kind not in "biufc":
+        raise ValueError(f"{who}: an argument has dtype {a.dtype}, expected an array of numbers.")
+    return a if a.dtype.kind in "fc" else a.astype(np.float64)
+
+
+def widened(a):
+    """float16 as float32, whose sums do not overflow at 65504; any other array as it is."""
+    return a.astype(np.float32) if a.dtype == np.float16 else a
+
+
+def cast(grad, dtype):
+    """`grad` in the dtype of its argument. The gradient of a complex step stays complex."""
+    if grad.dtype == dtype or grad.dtype.kind == "c" != dtype.kind:
+        return grad
+    return grad.astype(dtype)
+
+
+def plus(a, b):
+    """a + b, in the memory of `a`, a fresh array, if the dtype allows it."""
+    return np.add(a, b, out=a if np.result_type(a, b) == a.dtype else None)
+
+
+def positive_part(x):
+    """max(x, 0) by the real part. For floats `clip` takes a third of the time of np.maximum."""
+    return x.clip(0, np.inf) if x.dtype.kind == "f" else np.where(x.real <= 0, x.dtype.type(0), x)
+
+
+def kept_where(mask, a):
+    """a where the mask is true, else 0, also for an `a` that is infinite.
+
+    np.where takes ten times as long on random masks. Here a mask of ones and zeros as bits meets the
+    bits of `a`.
+    """
+    bits = BITS.get(a.dtype.char)
+    if bits is None:
+        return np.where(mask, a, a.dtype.type(0))
+    ones = np.negative(mask.view(np.int8)).astype(bits)  # -1 is all ones
+    return np.bitwise_and(ones, a.view(bits), out=ones).view(a.dtype)
+
+
+def spread(p, x):
+    """One number for each feature, p (C,), in a shape that broadcasts with x (N, C) or (N, C, H, W).
+
+    Where rows of images are neighbours in memory the numbers are written out for one row, (N, C, 1, W).
+    What is computed then runs over whole rows, in half the time.
+    """
+    p = p.ravel()
+    if x.ndim == 4 and x.strides[2] > x.strides[1]:
+        N, C, _, W = x.shape
+        return as_images(np.repeat(p, W * N), (N, C, 1, W))
+    return p.reshape(1, -1, *(1,) * (x.ndim - 2))
+
+
+def feature_sums(a):
+    """The sum for each feature, axis 1. einsum takes a third of the time of np.sum here."""
+    return np.einsum(f"{'nchw'[: a.ndim]}->c", a)
+
+
+def feature_products(a, b):
+    """sum(a * b) for each feature."""
+    letters = "nchw"[: a.ndim]
+    return np.einsum(f"{letters},{letters}->c", a, b)
