@@ -13,6 +13,7 @@ __all__ = [
     "feature_products",
     "feature_sums",
     "kept_where",
+    "left_of",
     "plus",
     "positive_part",
     "spread",
@@ -28,11 +29,7 @@ def as_floats(who, *arrays):
 
     Returns a list. Raises ValueError for anything that is not a number.
     """
-    return [a if _is_inexact(a) else _floats(who, a) for a in arrays]
-
-
-def _is_inexact(a):
-    return getattr(a, "dtype", None) is not None and a.dtype.kind in "fc"
+    return [a if type(a) is np.ndarray and a.dtype.kind in "fc" else _floats(who, a) for a in arrays]
 
 
 def _floats(who, a):
@@ -65,16 +62,22 @@ def positive_part(x):
 
 
 def kept_where(mask, a):
-    """a where the mask is true, else 0, also for an `a` that is infinite.
+    """a where the mask is true, else 0, also if `a` is infinite there.
 
-    np.where takes ten times as long on random masks. Here a mask of ones and zeros as bits meets the
-    bits of `a`.
+    np.where takes ten times as long on random masks. The product is one of whole numbers, of 0 or 1 and
+    the bits of `a`: it is exact, and infinity times 0 is 0.
     """
     bits = BITS.get(a.dtype.char)
     if bits is None:
         return np.where(mask, a, a.dtype.type(0))
-    ones = np.negative(mask.view(np.int8)).astype(bits)  # -1 is all ones
-    return np.bitwise_and(ones, a.view(bits), out=ones).view(a.dtype)
+    out = mask.astype(bits)
+    return np.multiply(out, a.view(bits), out=out).view(a.dtype)
+
+
+def left_of(a, kept):
+    """a where `kept_where` left it out, else 0; written into the memory of `kept`."""
+    bits = BITS.get(a.dtype.char, a.dtype)
+    return np.subtract(a.view(bits), kept.view(bits), out=kept.view(bits)).view(a.dtype)
 
 
 def spread(p, x):

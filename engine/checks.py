@@ -124,6 +124,8 @@ def output_shape(who, x, window, stride, pad):
 
 def _pair(who, name, value, low):
     """A setting that is one number for both image axes, or a pair (along H, along W)."""
+    if type(value) is int and value >= low:  # nearly always; the rest takes ten times as long
+        return value, value
     pair = tuple(value) if np.iterable(value) else (value, value)
     if len(pair) != 2 or any(not isinstance(v, int | np.integer) or v < low for v in pair):
         raise ValueError(

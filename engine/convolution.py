@@ -18,7 +18,7 @@ from .images import (
     fold_columns,
     matrix_as_filters,
     room_for_columns,
-    stacked_windows,
+    stacks,
     unfold,
 )
 from .products import matmul_stack, sum_of_products
@@ -57,7 +57,9 @@ def image_gradient(drows, w, x_shape, stride, pad):
     dtype = np.result_type(w, drows)
     if stride == (1, 1) and frame >= 0:
         dcols = room_for_columns(x_shape, WW, pad[1], dtype)  # (H, WW * C, OW * N)
-        matmul_stack(filters_upside_down(w), stacked_windows(drows, HH, frame), out=dcols)
+        filters = filters_upside_down(w)  # (WW * C, HH * F)
+        for rows, entries, windows in stacks(drows, HH, frame):
+            matmul_stack(filters[:, entries], windows, out=dcols[rows])
         return fold_columns(dcols, x_shape, WW, pad[1])
     filters = filters_as_matrix(w).T  # (HH * WW * C, F)
     dwindows = (filters @ drow for drow in drows)  # OH of (HH * WW * C, OW * N)

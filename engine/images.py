@@ -108,15 +108,27 @@ def unfold(x, window, stride, pad):
     return _stacked(cols, HH, sh)
 
 
-def stacked_windows(drows, HH, frame):
-    """Rows of gradients (OH, F, M) between `frame` rows of zeros, as windows of HH neighbouring rows:
-    (OH + 2 * frame - HH + 1, HH * F, M), a read-only view, since its blocks overlap.
+def stacks(drows, HH, frame):
+    """Rows of gradients (OH, F, OW * N) as windows of HH rows, which may begin `frame` rows before the
+    first row and end as many after the last.
+
+    Yields (windows, entries, array): two slices, and the array (windows, entries, OW * N). First come
+    all windows that lie within, as a read-only view, since its blocks overlap. Then come those at the
+    edges, one by one, without the entries that would be zeros.
     """
     OH, F, M = drows.shape
-    rows = _laid_apart((OH + 2 * frame, F, M), drows.dtype)
-    rows[:frame] = rows[frame + OH :] = 0
-    rows[frame : frame + OH] = drows
-    return _stacked(rows, HH, 1)
+    rows = _laid_apart(drows.shape, drows.dtype)
+    rows[...] = drows
+    within = range(frame, frame + OH - HH + 1)
+    if within:
+        yield slice(within.start, within.stop), slice(None), _stacked(rows, HH, 1)
+    flat = rows.reshape(1, OH * F, M)  # a view
+    for h in range(OH + 2 * frame - HH + 1):
+        if h not in within:
+            top = h - frame
+            first, last = max(0, top), min(OH, top + HH)
+            entries = slice((first - top) * F, (last - top) * F)
+            yield slice(h, h + 1), entries, flat[:, first * F : last * F]
 
 
 def _laid_apart(shape, dtype):

@@ -6,7 +6,7 @@ stretches. Both steps are arithmetic on views: entry k of every window at once.
 
 import numpy as np
 
-from .arrays import kept_where
+from .arrays import kept_where, left_of
 from .images import pad_images, window_entries
 
 __all__ = ["largest", "largest_backward", "sums", "sums_backward"]
@@ -49,8 +49,9 @@ def _largest_along_backward(dout, cache):
     dx = (np.empty_like if tiled else np.zeros_like)(dout, shape=x_shape)
     *dentries, last = window_entries(dx, axis, size, stride)
     for mask, dentry in zip(masks, dentries, strict=True):
-        _put(dentry, kept_where(mask, dout), overlap=stride < size)
-        dout = kept_where(~mask, dout)
+        share = kept_where(mask, dout)
+        _put(dentry, share, overlap=stride < size)
+        dout = left_of(dout, share)
     _put(last, dout, overlap=stride < size)
     return dx
 

@@ -1,4 +1,4 @@
-"""Threads that share a batch's work, with BLAS held to one thread.
+"""Threads that share a batch's work, BLAS held to one thread, and freed memory kept for reuse.
 
     with workers(2):
         ...
@@ -9,13 +9,16 @@ helper processes take their share (see helpers.py). The work is cut by its size 
 put together in the order of the parts, so the result is the same, bit for bit, for any number of
 workers.
 
-BLAS is held to one thread because a second one slows down products as small as these. That is a setting
-of the whole process: the first session that works makes it, the last one undoes it.
+BLAS is held to one thread because a second one slows down products as small as these. The C library
+keeps the memory that NumPy frees, because fresh pages from the operating system cost more than the
+arithmetic done on them. Both settings belong to the whole process: they are made when the first
+session needs them and undone when the last one ends.
 """
 
 import concurrent.futures
 import contextlib
 import contextvars
+import ctypes
 import os
 import threading
 import time
@@ -84,6 +87,8 @@ class Session:
         self.count, self.process = count, os.getpid()
         self.pool = concurrent.futures.ThreadPoolExecutor(count - 1, "handgrad") if count > 1 else None
         self.helpers = []
+        self._held = contextlib.ExitStack()
+        self._held.enter_context(_MEMORY_KEPT)
         self._started = time.perf_counter()
         self._may_start_helpers = count > 1 and helpers_available()
 
@@ -112,6 +117,7 @@ class Session:
             self.pool.shutdown(wait=True, cancel_futures=True)
         for helper in self.helpers:
             helper.close()
+        self._held.close()
 
 
 def _current():
@@ -212,44 +218,73 @@ def last_piece_of_work():
         _beside.reset(token)
 
 
-# ---------------------------------------------------------------------------- BLAS
+# ---------------------------------------------------------------------------- settings of the process
 
 
-class _OneBlasThread:
-    """BLAS at one thread, for the whole process: from the first session that works to the last."""
+class _Counted:
+    """A setting of the whole process: the first of its users makes it, the last undoes it."""
 
-    def __init__(self):
-        self.users, self._lock, self._limit = 0, threading.Lock(), None
+    def __init__(self, make):
+        self._make, self.users, self._lock = make, 0, threading.Lock()
 
     def __enter__(self):
-        import threadpoolctl  # imported when needed: it takes time
-
         with self._lock:
             if self.users == 0:
-                _let_any_thread_set_limits(threadpoolctl)
-                self._limit = threadpoolctl.threadpool_limits(1, user_api="blas")
+                self._setting = self._make()
+                self._setting.__enter__()
             self.users += 1
 
     def __exit__(self, *_):
-        import threadpoolctl
-
         with self._lock:
             self.users -= 1
             if self.users == 0:
-                _let_any_thread_set_limits(threadpoolctl)
-                self._limit.restore_original_limits()
-                _let_any_thread_set_limits(threadpoolctl)
+                self._setting.__exit__(None, None, None)
 
 
-def _let_any_thread_set_limits(threadpoolctl):
+@contextlib.contextmanager
+def _one_blas_thread():
     """From version 3.8 on, threadpoolctl ignores all threads but the one that set a limit first. Here
     the first and the last session may belong to different threads.
     """
-    if hasattr(threadpoolctl.OpenBLASController, "clear_controlling_thread"):
-        threadpoolctl.OpenBLASController.clear_controlling_thread(force=True)
+    import threadpoolctl  # imported when needed: it takes time
+
+    blas = threadpoolctl.OpenBLASController
+    let_any_thread_set_it = getattr(blas, "clear_controlling_thread", lambda force: None)
+    let_any_thread_set_it(force=True)
+    limit = threadpoolctl.threadpool_limits(1, user_api="blas")
+    try:
+        yield
+    finally:
+        let_any_thread_set_it(force=True)
+        limit.restore_original_limits()
+        let_any_thread_set_it(force=True)
 
 
-_ONE_BLAS_THREAD = _OneBlasThread()
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # the numbers of mallopt's settings in glibc's malloc.h
+_KEEP = 1 << 30  # bytes
+_USUAL_MMAP, _USUAL_TRIM = 32 << 20, 64 << 20  # bytes: where glibc settles by itself for large arrays
+
+
+@contextlib.contextmanager
+def _memory_kept():
+    """Have glibc keep the memory that is freed. With another C library nothing happens."""
+    try:
+        libc = ctypes.CDLL(None)
+        mallopt, trim = libc.mallopt, libc.malloc_trim
+    except (AttributeError, OSError, TypeError):  # not glibc
+        yield
+        return
+    mallopt(_MMAP_THRESHOLD, _KEEP)
+    mallopt(_TRIM_THRESHOLD, _KEEP)
+    try:
+        yield
+    finally:
+        mallopt(_MMAP_THRESHOLD, _USUAL_MMAP)
+        mallopt(_TRIM_THRESHOLD, _USUAL_TRIM)
+        trim(0)
+
+
+_ONE_BLAS_THREAD, _MEMORY_KEPT = _Counted(_one_blas_thread), _Counted(_memory_kept)
 
 
 # TEMPORARY, until optim.py and solver.py use the above

@@ -38,7 +38,7 @@ def test_a_convolution_gathers_along_the_filters_row_only(counted):
 def test_rows_of_windows_keep_their_distance_in_memory(N):
     """Rows that begin at the same place of every 4096 bytes crowd each other out of the cache."""
     windows = images.unfold(np.zeros((N, 2, 5, 34), np.float32), (3, 3), (1, 1), (0, 0))
-    gradients = images.stacked_windows(np.zeros((3, 2, 32 * N), np.float32), 3, 2)
+    _, _, gradients = next(images.stacks(np.zeros((3, 2, 32 * N), np.float32), 3, 2))
     for rows in (windows, gradients):
         assert rows.shape[2] * 4 % 2048 == 0
         assert rows.strides[1] % 1024 not in (0, 512)
@@ -62,3 +62,16 @@ def test_dx_at_stride_1_is_a_convolution_and_one_sum(param, way, monkeypatch):
     x, w = np.zeros((2, 1, 6, 6), np.float32), np.zeros((4, 1, 3, 3), np.float32)
     conv_backward(*conv_forward(x, w, np.zeros(4, np.float32), param))
     assert ways == [way]
+
+
+@pytest.mark.parametrize("pad", [0, 1, 2])
+def test_dx_multiplies_no_row_by_zeros(pad):
+    """Each row of dout by each row of the filters once, but for those that lie on the frame."""
+    F, H, HH = 2, 9, 5
+    OH = H + 2 * pad - HH + 1
+    found = list(images.stacks(np.zeros((OH, F, 1), np.float32), HH, HH - 1 - pad))
+    onto_the_frame = pad * (pad + 1)
+    assert sum(windows.shape[0] * windows.shape[1] for *_, windows in found) == F * (
+        OH * HH - onto_the_frame
+    )
+    assert max(len(windows) for *_, windows in found) == OH - HH + 1

@@ -1,6 +1,7 @@
 """Threads change nothing but the time: results, errors, interruptions and settings."""
 
 import contextvars
+import ctypes
 import threading
 import time
 
@@ -19,7 +20,7 @@ def nothing_is_left_running():
     yield
     assert threading.active_count() == before
     assert engine_workers._current() is None
-    assert engine_workers._ONE_BLAS_THREAD.users == 0
+    assert engine_workers._ONE_BLAS_THREAD.users == engine_workers._MEMORY_KEPT.users == 0
 
 
 def images(N=100):
@@ -233,7 +234,12 @@ def test_blas_is_put_back():
     assert blas_threads() == before
 
 
-def test_it_works_where_no_blas_is_known(monkeypatch):
+def test_it_works_where_no_blas_is_known_and_malloc_is_another(monkeypatch):
+    class NotGlibc:
+        def __init__(self, name):
+            pass
+
+    monkeypatch.setattr(ctypes, "CDLL", NotGlibc)
     monkeypatch.setattr(threadpoolctl.ThreadpoolController, "info", lambda self: [], raising=True)
     model = LeNet5((1, 12, 12), 3, seed=0)
     solver = Solver(model, images(), batch_size=50, num_epochs=1, verbose=False, seed=0)
