@@ -198,11 +198,15 @@ class Net:
         for key, bn_param, name in self._running():
             bn_param[name] = np.array(state[key])
 
+    @property
+    def bn_params(self):
+        """The bn_param of each batch norm, with its running statistics."""
+        settings = [s for layer in self.layers for s in layer.settings]
+        return [s for s in settings if isinstance(s, dict) and "running_mean" in s]
+
     def _running(self):
         """(key in `state`, bn_param, key in bn_param) of all running statistics."""
-        dicts = [s for layer in self.layers for s in layer.settings if isinstance(s, dict)]
-        with_statistics = [s for s in dicts if "running_mean" in s]
-        for k, bn_param in enumerate(with_statistics, 1):
+        for k, bn_param in enumerate(self.bn_params, 1):
             for name in ("running_mean", "running_var"):
                 yield f"{name}{k}", bn_param, name
 
