@@ -259,9 +259,14 @@ def _pool_first(layers):
     """
     layers = list(layers)
     for k in range(1, len(layers)):
-        if layers[k].forward is L.max_pool_forward and layers[k - 1].forward in NEVER_FALL:
+        if layers[k].forward is L.max_pool_forward and _never_falls(layers[k - 1]):
             layers[k - 1 : k + 1] = layers[k], layers[k - 1]
     return layers
+
+
+def _never_falls(layer):
+    slopes = layer.settings if layer.forward is L.leaky_relu_forward else ()
+    return layer.forward in NEVER_FALL and all(slope >= 0 for slope in slopes)
 
 
 def _shown(count):

@@ -455,6 +455,21 @@ def test_models_pool_before_an_activation_that_never_falls():
     assert names(LeNet5(pool="avg")._chain.layers) == written
 
 
+def test_pooling_stays_behind_an_activation_that_falls():
+    """max(f(a), f(b)) is not f(max(a, b)) for a slope below 0."""
+    layers = [Conv(2), LeakyReLU(-0.5), MaxPool(2), Affine(4)]
+    model = Net(layers, (1, 6, 6), dtype=float, seed=0)
+    X, _ = batch((1, 6, 6))
+    np.testing.assert_allclose(model.loss(X), layers_by_hand(model, X), rtol=1e-12)
+
+
+def layers_by_hand(model, x):
+    """The layers as they are written, one after the other."""
+    for layer in model.layers:
+        x, _ = layer.forward(x, *(model.params[name] for name in layer.names), *layer.settings)
+    return x
+
+
 def test_a_parameter_of_a_wrong_shape_names_the_layer():
     model = LeNet5(seed=0)
     model.params["W2"] = np.zeros((16, 5, 5, 5))
