@@ -1,1 +1,1 @@
-"""handgrad against its peers, in turn, on the same data: `python -m benchmarks --help`."""
+"""Measures handgrad against PyTorch and scikit-learn: `python -m benchmarks --help`."""

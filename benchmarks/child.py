@@ -1,8 +1,8 @@
-"""One side in a process of its own: reads requests, answers with seconds a step and peak memory.
+"""One side, in its own process. It reads requests and answers with seconds a step and peak memory.
 
     python -m benchmarks.child ours|torch|sklearn THREADS
 
-A request is the label of a workload, on a line; the first one for a label builds it and warms up.
+A request is a line with the label of a workload. The first request for a label builds it and warms up.
 """
 
 import importlib
@@ -16,8 +16,6 @@ from pathlib import Path
 from .workloads import WORKLOADS
 
 SIDES = {"ours": "ours", "torch": "peer_torch", "sklearn": "peer_sklearn"}
-
-
 ROUND = 0.3  # seconds
 
 
@@ -42,7 +40,7 @@ def seconds_a_step(run, steps):
 
 
 def peak_mb():
-    """The most memory that was held at once, with that of the processes that help."""
+    """The most memory that was held at once, helper processes included."""
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for children in Path("/proc/self/task").glob("*/children"):
         for child in children.read_text().split():

@@ -1,4 +1,4 @@
-"""Beside the peers: the limit of arithmetic, plain im2col, the loops, import time, growth."""
+"""Other measurements: speed of sgemm, other ways to convolve, growth with size, time to import."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def seconds(run, rounds=7):
 
 
 def sgemm_flops(threads):
-    """Flops a second of a large product of float32 matrices."""
+    """Floating-point operations a second in a large product of float32 matrices."""
     a = np.ones((2048, 2048), np.float32)
     with threadpool_limits(threads, user_api="blas"):
         return 2 * 2048**3 / seconds(lambda: a @ a)
@@ -32,7 +32,7 @@ def sgemm_flops(threads):
 
 
 def plain_conv(x, w, b, dout, pad):
-    """Forward and backward as most people write it: one big matrix of windows, one product each."""
+    """Forward and backward by plain im2col: one big matrix of windows, one product for each result."""
     N, C, H, W = x.shape
     F, _, HH, WW = w.shape
     framed = np.pad(x, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
@@ -71,7 +71,7 @@ def naive_conv(x, w, b, dout, pad):
 
 
 def conv_table():
-    """Rows: case, ours, plain im2col, the loops on a sixteenth of the batch, in milliseconds."""
+    """Rows of (case, ours, plain im2col, loops), in seconds. Loops run on a sixteenth of the batch."""
     cases = {
         "LeNet-5's second, 64 images": ((64, 6, 14, 14), (16, 6, 5, 5), 0),
         "7x7, 32 filters, 48 images": ((48, 3, 32, 32), (32, 3, 7, 7), 3),
@@ -93,7 +93,7 @@ def conv_table():
 
 
 def growth_table():
-    """Seconds of a convolution, there and back, as images, channels and the image's side double."""
+    """Seconds of a convolution, forward and backward, as N, C and the image's side double twice."""
     base = dict(N=32, C=16, side=16)
     rows = []
     with workers(1):
@@ -109,7 +109,7 @@ def growth_table():
 
 
 def import_seconds(rounds=15):
-    """What `import handgrad` adds to `import numpy`: the median of differences taken in turn."""
+    """What `import handgrad` adds to `import numpy`: the median of differences, measured in turn."""
 
     def once(statement):
         started = time.perf_counter()

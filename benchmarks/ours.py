@@ -1,13 +1,12 @@
-"""handgrad's side: for each workload a function that does some steps of it."""
-
-import itertools
+"""handgrad's side: for each workload a function that takes some steps of it."""
 
 import numpy as np
 from handgrad import Solver, layers
+from handgrad.callbacks import Callback
 from handgrad.data_utils import standardize
 from handgrad.engine.workers import workers
 from handgrad.models import ConvNet, FullyConnectedNet, LeNet5, ThreeLayerConvNet, TwoLayerNet
-from handgrad.optim import UPDATE_RULES, PrivateConfig
+from handgrad.optim import UPDATE_RULES
 
 from .workloads import VGG, images
 
@@ -25,33 +24,45 @@ def session(threads):
 
 
 def build(workload):
-    return {"train": _train, "predict": _predict, "layer": _layer, "rule": _rule}[workload.kind](
-        workload
-    )
+    makers = {"train": _train, "predict": _predict, "layer": _layer, "rule": _rule}
+    return makers[workload.kind](workload)
 
 
 def _transform(X):
     return standardize(X, 100.0, 70.0)
 
 
+class _StopAfter(Callback):
+    """Stops the training after some steps. The next call of `train` goes on from there."""
+
+    left = 0
+
+    def on_step_end(self, solver):
+        self.left -= 1
+        if self.left == 0:
+            solver.stop_training = True
+
+
 def _train(workload):
     X, y = images(workload.net)
     data = {"X_train": X, "y_train": y, "transform": _transform}
+    stop = _StopAfter()
     solver = Solver(
         NETS[workload.net](),
         data,
         update_rule=workload.rule,
         optim_config={"learning_rate": 1e-3},
         batch_size=workload.batch,
+        num_epochs=10**6,
+        num_train_samples=1,
+        callbacks=[stop],
         verbose=False,
         seed=0,
     )
-    batches = itertools.chain.from_iterable(solver._batches() for _ in itertools.count())
-    examples = solver._examples(batches)
 
     def run(steps):
-        for X, y, ahead in itertools.islice(examples, steps):
-            solver._step(X, y, ahead)
+        stop.left = steps
+        solver.train()
 
     return run
 
@@ -79,7 +90,7 @@ def _layer(workload):
                 layers.softmax_loss(x, y)
 
         return loss_and_gradient
-    if x.ndim == 4:  # as the layer before would hand it on: the batch innermost in memory
+    if x.ndim == 4:  # in a net images have the batch innermost in memory
         x = np.ascontiguousarray(x.transpose(2, 1, 3, 0)).transpose(3, 1, 0, 2)
     forward = getattr(layers, f"{workload.net}_forward")
     backward = getattr(layers, f"{workload.net}_backward")
@@ -111,7 +122,7 @@ def _layer(workload):
 def _rule(workload):
     rng = np.random.default_rng(0)
     w, dw = rng.standard_normal((2, 1000, 1000)).astype(np.float32)
-    state = {"w": w, "config": PrivateConfig(learning_rate=1e-3)}  # as the Solver does
+    state = {"w": w, "config": {"learning_rate": 1e-3}}
     rule = UPDATE_RULES[workload.rule]
 
     def run(steps):

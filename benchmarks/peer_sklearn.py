@@ -1,4 +1,4 @@
-"""scikit-learn's side, for fully connected nets: MLPClassifier, a step at a time by partial_fit."""
+"""scikit-learn's side: MLPClassifier, for the net of six dense layers."""
 
 import numpy as np
 from sklearn.neural_network import MLPClassifier
@@ -12,7 +12,7 @@ def session(threads):
 
 
 def build(workload):
-    """One round is one partial_fit on as many images as its steps hold: one pass in mini-batches."""
+    """One round is one call of partial_fit, which takes its images once, in mini-batches."""
     images_, labels = images(workload.net)
     net = MLPClassifier(
         [100] * 5,

@@ -1,4 +1,4 @@
-"""PyTorch's side, eager: the same nets as one would write them, on the same data in the same order."""
+"""PyTorch's side: the same nets on the same data, in eager mode, written in the usual way."""
 
 import contextlib
 import itertools
@@ -75,9 +75,8 @@ RULES = {
 
 def build(workload):
     torch.manual_seed(0)
-    return {"train": _train, "predict": _predict, "layer": _layer, "rule": _rule}[workload.kind](
-        workload
-    )
+    makers = {"train": _train, "predict": _predict, "layer": _layer, "rule": _rule}
+    return makers[workload.kind](workload)
 
 
 def _transform(X):

@@ -1,4 +1,4 @@
-"""What is timed: nets, layers and rules by name; what a side builds from a row is its own affair."""
+"""The workloads: which nets, layers and update rules are timed, and on which data."""
 
 import os
 from dataclasses import dataclass, field
@@ -7,45 +7,61 @@ import numpy as np
 from handgrad.data_utils import load_cifar10, load_mnist
 
 VGG = (32, 32, "pool", 64, 64, "pool", 128, "pool")
+NAMES = {
+    "lenet5": "LeNet-5",
+    "fc100x5": "six dense layers",
+    "two_layer": "TwoLayerNet",
+    "three_layer_conv": "the course's ConvNet",
+    "vgg": "a small VGG",
+}
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A row of the table: what it is, what is asked of it, and how much of it makes a round."""
+    """What one row of the tables times.
+
+    label  its name on the command line
+    kind   'train', 'predict', 'layer' or 'rule'
+    net    a key of NAMES, the name of a layer, or what a rule updates
+    peers  the libraries to compare with
+    shape  of a layer: x, w and pad
+    """
 
     label: str
-    kind: str  # 'train', 'predict', 'layer' or 'rule'
+    kind: str
     net: str
     batch: int = 0
     rule: str = "sgd_momentum"
-    goal: float = 0.0  # the peer's time over ours that is asked for; 0 for none
     peers: tuple = ("torch",)
     shape: dict = field(default_factory=dict)
 
-
-def train(label, net, batch, rule, goal, peers=("torch",)):
-    return Workload(label, "train", net, batch, rule, goal, peers)
+    @property
+    def title(self):
+        """The workload in words."""
+        if self.kind == "layer":
+            return f"{self.net}, " + ", ".join(f"{key} {size}" for key, size in self.shape.items())
+        if self.kind == "rule":
+            return f"{self.rule}, {self.net}"
+        if self.kind == "predict":
+            return f"{NAMES[self.net]}, prediction of {self.batch}"
+        return f"{NAMES[self.net]}, batch {self.batch}" + (", Adam" if self.rule == "adam" else "")
 
 
 TRAIN = [
-    train("a1", "lenet5", 64, "sgd_momentum", 2.0),
-    train("a2", "lenet5", 64, "adam", 2.0),
-    train("a3", "lenet5", 256, "sgd_momentum", 1.5),
-    train("a4", "lenet5", 256, "adam", 1.5),
-    train("b", "fc100x5", 100, "sgd_momentum", 1.3, ("torch", "sklearn")),
-    train("c", "two_layer", 100, "sgd_momentum", 1.3),
-    train("d", "three_layer_conv", 50, "sgd_momentum", 1.3),
-    train("e", "vgg", 64, "sgd_momentum", 0.8),
+    Workload("a1", "train", "lenet5", 64),
+    Workload("a2", "train", "lenet5", 64, "adam"),
+    Workload("a3", "train", "lenet5", 256),
+    Workload("a4", "train", "lenet5", 256, "adam"),
+    Workload("b", "train", "fc100x5", 100, peers=("torch", "sklearn")),
+    Workload("c", "train", "two_layer", 100),
+    Workload("d", "train", "three_layer_conv", 50),
+    Workload("e", "train", "vgg", 64),
 ]
-PREDICT = [
-    Workload(f"f {net} {batch}", "predict", net, batch, goal=1.0)
-    for net in ("lenet5", "fc100x5", "two_layer", "three_layer_conv", "vgg")
-    for batch in (1, 256)
-]
+PREDICT = [Workload(f"f {net} {batch}", "predict", net, batch) for net in NAMES for batch in (1, 256)]
 
 
 def layer(label, net, shape):
-    return Workload(f"g {label}", "layer", net, shape=shape, goal=0.7)
+    return Workload(f"g {label}", "layer", net, shape=shape)
 
 
 LAYERS = [
@@ -64,12 +80,12 @@ LAYERS = [
     layer("softmax_loss", "softmax_loss", dict(x=(100, 10))),
 ]
 RULES = [
-    Workload(f"g {rule}", "rule", "1e6 parameters", rule=rule, goal=0.7)
+    Workload(f"g {rule}", "rule", "a million parameters", rule=rule)
     for rule in ("sgd", "sgd_momentum", "nesterov_momentum", "rmsprop", "adam", "adamw")
 ]
 WORKLOADS = {w.label: w for w in (*TRAIN, *PREDICT, *LAYERS, *RULES)}
 
-MULTIPLY_ADDS = {  # of one image, one forward pass
+MULTIPLY_ADDS = {  # one image, one forward pass
     "lenet5": 6 * 25 * 784 + 16 * 150 * 100 + 400 * 120 + 120 * 84 + 840,
     "fc100x5": 3072 * 100 + 4 * 100 * 100 + 1000,
     "two_layer": 3072 * 100 + 1000,
@@ -86,20 +102,24 @@ FIRST_LAYER = {
 
 
 def flops(workload):
-    """Of one image: forward alone to predict; thrice that to train, less dx of the first layer."""
+    """Floating-point operations for one image.
+
+    A prediction takes the forward pass. A training step takes three times as many, but for the first
+    layer's dx, which is not computed.
+    """
     forward = 2 * MULTIPLY_ADDS[workload.net]
     return forward if workload.kind == "predict" else 3 * forward - 2 * FIRST_LAYER[workload.net]
 
 
-REAL = bool(os.environ.get("HANDGRAD_DATA"))  # noise takes PyTorch up to twice as long
+REAL = bool(os.environ.get("HANDGRAD_DATA"))  # on noise PyTorch takes up to twice as long
 
 
 def images(net):
-    """uint8 images and labels: the real ones if HANDGRAD_DATA has them, else noise of their shape."""
+    """uint8 images and labels: real ones if HANDGRAD_DATA is set, else noise of the same shape."""
     mnist = net == "lenet5"
     if REAL:
         data = load_mnist() if mnist else load_cifar10()
-        return data["X_train"].copy(), data["y_train"]  # a copy: PyTorch wants to own what it wraps
+        return data["X_train"].copy(), data["y_train"]  # a copy: PyTorch wants a writable array
     rng = np.random.default_rng(0)
     N, shape = (55000, (1, 28, 28)) if mnist else (49000, (3, 32, 32))
     return rng.integers(256, size=(N, *shape), dtype=np.uint8), rng.integers(10, size=N)
