@@ -1,0 +1,15 @@
+"""Where data sets come from. `data_utils` offers everything here that is public under one name.
+
+mnist         MNIST, and IDX files
+cifar         CIFAR-10, from its folder or its archive
+digits_mat    the course's digits.mat
+drawn_digits  digits that the program draws
+toys          points in the plane
+transforms    from images and labels to the numbers that a net takes; parts of a data set
+download      the folder of the data, the mirrors, the download
+files         reading files of any origin: limits, gzip, tar
+pickles       reading pickles without running them
+matlab        reading MATLAB 5 files
+"""
+
+__all__ = []
