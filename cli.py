@@ -1,6 +1,7 @@
 """The command line: handgrad train | compare | gradcheck | download."""
 
 import argparse
+import contextlib
 import csv
 import inspect
 import json
@@ -11,9 +12,14 @@ from pathlib import Path
 
 from . import __version__
 from .data_utils import DATA_SETS, SOURCES
-from .engine.files import written_whole
+from .engine.checkpoints import last_epoch
+from .engine.errors import look_up, refuse_unknown
+from .engine.files import in_use, remove_leftovers, written_whole
 from .models import ACTIVATIONS, INITIALIZERS, LOSSES, MODELS, POOLS
+from .models.net import keywords
 from .optim import UPDATE_RULES
+
+__all__ = ["main"]
 
 DEFAULTS = {
     "model": "LeNet5",
@@ -26,7 +32,7 @@ DEFAULTS = {
     "lr_decay": 0.85,
     "seed": 0,
 }
-# Options that are arguments of a model; each model takes those that its constructor names.
+# Options that are arguments of a model. Each model takes those that its constructor names.
 MODEL_OPTIONS = (
     "hidden_dims",
     "filters",
@@ -39,6 +45,8 @@ MODEL_OPTIONS = (
     "weight_scale",
     "loss",
 )
+MODEL_DEFAULTS = {"FullyConnectedNet": {"hidden_dims": [100, 100], "weight_scale": "kaiming"}}
+FLATTENED = ("TwoLayerNet", "FullyConnectedNet")  # take an image as a row of numbers
 
 EXAMPLES = """\
 examples:
@@ -53,16 +61,30 @@ examples:
 
 
 def main(argv=None):
-    """Run a command; returns the exit code. A user's mistake is one line on stderr, and code 2."""
+    """Run a command; returns the exit code.
+
+    A user's mistake, and whatever the disk or the network refuses, is one line on stderr, and code 2.
+    """
     args = _parser().parse_args(argv)
     try:
         return args.run(args)
-    except (ValueError, TypeError, FileNotFoundError, ConnectionError, FloatingPointError) as error:
-        print(f"handgrad: {error}", file=sys.stderr)
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        print(" ".join(["handgrad:", _sentence(error), *_notes(error)]), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("handgrad: stopped by you.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(" ".join(["handgrad: stopped by you.", *_notes(error)]), file=sys.stderr)
         return 130
+
+
+def _sentence(error):
+    """An error's message. The operating system's becomes 'path: reason.'"""
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join(filter(None, [error.filename and str(error.filename), error.strerror])) + "."
+    return str(error)
+
+
+def _notes(error):
+    return getattr(error, "__notes__", [])
 
 
 def _parser():
@@ -176,15 +198,37 @@ def _scale(text):
 def train(args):
     """Train, test once, and leave a run folder behind."""
     folder, settings = _resumed(args) if args.resume else _new_run(args)
-    data = _load(settings)
-    solver = _solver(settings, data, folder, quiet=args.quiet)
-    if args.resume:
-        solver.load_checkpoint(folder / "checkpoint.npz")
-    _write_json(folder / "settings.json", settings)
-    for _ in solver.epochs():
-        _write_history(folder / "history.csv", solver.history)
-    _report(solver, data, folder)
+    with _what_is_safe(folder), in_use(folder):
+        if not args.resume:
+            _refuse_a_second_run(folder)
+        remove_leftovers(folder)
+        data = _load(settings)
+        with _named(folder / "settings.json") if args.resume else contextlib.nullcontext():
+            solver = _solver(settings, data, folder, quiet=args.quiet)
+        if args.resume:
+            solver.load_checkpoint(folder / "checkpoint.npz")
+        _write_json(folder / "settings.json", settings)
+        for _ in solver.epochs():
+            _write_history(folder / "history.csv", solver.history)
+        _report(solver, data, folder)
     return 0
+
+
+@contextlib.contextmanager
+def _what_is_safe(folder):
+    """Say what of a run is saved when the disk fails or the user stops it."""
+    try:
+        yield
+    except (BlockingIOError, FileNotFoundError):
+        raise
+    except (OSError, KeyboardInterrupt) as error:
+        with contextlib.suppress(OSError, ValueError):  # there is no whole checkpoint to speak of
+            epoch = last_epoch(folder / "checkpoint.npz")
+            error.add_note(
+                f"The last whole checkpoint is of epoch {epoch}: `handgrad train --resume {folder}` "
+                "goes on from there."
+            )
+        raise
 
 
 def _settings(args):
@@ -196,10 +240,12 @@ def _settings(args):
 def _new_run(args):
     settings = _settings(args)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = Path(args.out or Path("runs") / f"{stamp}-{settings['model']}-{settings['data']}")
+    return Path(args.out or Path("runs") / f"{stamp}-{settings['model']}-{settings['data']}"), settings
+
+
+def _refuse_a_second_run(folder):
     if (folder / "checkpoint.npz").exists():
         raise ValueError(f"{folder} holds a run already; expected a new folder, or --resume {folder}.")
-    return folder, settings
 
 
 def _resumed(args):
@@ -212,14 +258,35 @@ def _resumed(args):
             f"--resume takes the run's own settings, but --{extra[0].replace('_', '-')} came too; "
             "expected --epochs, --data-dir and --quiet at most."
         )
-    try:
-        settings = json.loads((folder / "settings.json").read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{folder / 'settings.json'}: not JSON ({error}).") from error
+    settings = _checked_settings(folder / "settings.json")
     for name in ("epochs", "data_dir"):
         if getattr(args, name) is not None:
             settings[name] = getattr(args, name)
     return folder, settings
+
+
+def _checked_settings(path):
+    """The settings of a run. ValueError, which names the file, if it holds anything else."""
+    with _named(path):
+        settings = json.loads(path.read_text())
+        if not isinstance(settings, dict) or not settings.keys() >= DEFAULTS.keys():
+            raise ValueError(f"holds {settings!r:.60}, expected a dict with {sorted(DEFAULTS)}.")
+        refuse_unknown("settings", settings, [*DEFAULTS, *MODEL_OPTIONS])
+        look_up("settings", DATA_SETS, settings["data"], "data")
+        if not isinstance(settings["data_dir"], str | None):
+            raise ValueError(f"data_dir = {settings['data_dir']!r}, expected a path or null.")
+    return settings
+
+
+@contextlib.contextmanager
+def _named(path):
+    """Turn whatever wrong settings make the code stumble over into a ValueError that names the file."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path}: {error or type(error).__name__}") from error
 
 
 def _load(settings):
@@ -230,20 +297,17 @@ def _load(settings):
 
 def build_model(settings, image_shape):
     """The model of a run's settings, for images of a shape (C, H, W)."""
-    model = MODELS[settings["model"]]
-    takes = inspect.signature(model).parameters
-    options = {name: settings[name] for name in MODEL_OPTIONS if name in settings}
-    if settings["model"] == "TwoLayerNet" and len(options.get("hidden_dims", [])) == 1:
+    name = settings["model"]
+    model = look_up("settings", MODELS, name, "model")
+    given = {option: settings[option] for option in MODEL_OPTIONS if option in settings}
+    options = MODEL_DEFAULTS.get(name, {}) | given
+    if name == "TwoLayerNet" and len(options.get("hidden_dims", ())) == 1:
         (options["hidden_dim"],) = options.pop("hidden_dims")
-    for name in options:
-        if name not in takes:
-            raise ValueError(f"{settings['model']} takes no --{name.replace('_', '-')}.")
-    if settings["model"] == "FullyConnectedNet":
-        options.setdefault("hidden_dims", [100, 100])
-        options.setdefault("weight_scale", "kaiming")
-    if settings["model"] in ("TwoLayerNet", "FullyConnectedNet"):
-        image_shape = math.prod(image_shape)
-    return model(input_dim=image_shape, num_classes=10, seed=settings["seed"], **options)
+    for option in options:
+        if option not in keywords(model):
+            raise ValueError(f"{name} takes no --{option.replace('_', '-')}.")
+    input_dim = math.prod(image_shape) if name in FLATTENED else image_shape
+    return model(input_dim=input_dim, num_classes=10, seed=settings["seed"], **options)
 
 
 def _solver(settings, data, folder, quiet):
@@ -340,6 +404,33 @@ def build_run(seed, **settings):
 # ---------------------------------------------------------------------------- the other commands
 
 
+# The nets that gradcheck builds for images of 3 x 16 x 16.
+CHECKED_NETS = {
+    "TwoLayerNet": {"input_dim": 768, "hidden_dim": 20, "weight_scale": "xavier", "reg": 0.1},
+    "FullyConnectedNet": {
+        "hidden_dims": [20, 15],
+        "input_dim": 768,
+        "normalization": "batchnorm",
+        "dropout": 0.3,
+        "weight_scale": "xavier",
+    },
+    "LeNet5": {"input_dim": (3, 16, 16)},
+    "ThreeLayerConvNet": {
+        "input_dim": (3, 16, 16),
+        "num_filters": 4,
+        "hidden_dim": 20,
+        "weight_scale": "kaiming",
+    },
+    "ConvNet": {
+        "filters": (6, "pool", 8, "pool"),
+        "hidden_dims": (20,),
+        "input_dim": (3, 16, 16),
+        "normalization": "batchnorm",
+        "dropout": 0.3,
+    },
+}
+
+
 def gradcheck(args):
     """Check each model on a small batch; exit code 1 if a gradient is wrong."""
     import numpy as np
@@ -348,33 +439,9 @@ def gradcheck(args):
 
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((4, 3, 16, 16)), np.array([3, 1, 4, 1])
-    nets = {
-        "TwoLayerNet": {"input_dim": 768, "hidden_dim": 20, "weight_scale": "xavier", "reg": 0.1},
-        "FullyConnectedNet": {
-            "hidden_dims": [20, 15],
-            "input_dim": 768,
-            "normalization": "batchnorm",
-            "dropout": 0.3,
-            "weight_scale": "xavier",
-        },
-        "LeNet5": {"input_dim": (3, 16, 16)},
-        "ThreeLayerConvNet": {
-            "input_dim": (3, 16, 16),
-            "num_filters": 4,
-            "hidden_dim": 20,
-            "weight_scale": "kaiming",
-        },
-        "ConvNet": {
-            "filters": (6, "pool", 8, "pool"),
-            "hidden_dims": (20,),
-            "input_dim": (3, 16, 16),
-            "normalization": "batchnorm",
-            "dropout": 0.3,
-        },
-    }
     reports = [
         check_model(MODELS[name](seed=0, **options), X, y)
-        for name, options in nets.items()
+        for name, options in CHECKED_NETS.items()
         if args.model in (None, name)
     ]
     print("\n\n".join(map(str, reports)))

@@ -7,26 +7,34 @@
     print(result.table())
     result.figure()
 
-Each run is a task for any `concurrent.futures.Executor`; by default processes, one a processor, with
-one thread each. A finished run is a file in `folder` and is not run again, so that a comparison which
-was stopped goes on where it was. A run that fails is reported, and the others go on.
+Each run is a task for any `concurrent.futures.Executor`. The default is processes, one a processor,
+with one thread each. A finished run is a file in `folder` and is not run again, so a comparison that
+was stopped goes on where it was. A run that fails is reported, and the others go on. One comparison at
+a time uses a folder; a second one is refused.
 """
 
 import concurrent.futures
+import contextlib
 import csv
 import hashlib
 import io
 import json
+import multiprocessing
+import os
 import re
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from .engine.files import written_whole
+from .callbacks import Callback
+from .engine.checkpoints import described, plain
+from .engine.files import in_use, kept_aside, remove_leftovers, written_whole
 from .engine.workers import default_count
-from .solver import described
+
+__all__ = ["Comparison", "compare", "run_one"]
 
 COLUMNS = (
     ("setting", "setting"),
@@ -58,7 +66,8 @@ def compare(
     executor  whatever runs the tasks; None: processes, one a processor
     progress  a bar on stderr; None shows it in a terminal
 
-    Returns a Comparison.
+    Returns a Comparison. A damaged file in the folder gets the ending '.damaged', its run is run again,
+    and the table says so. Raises BlockingIOError if another comparison uses the folder.
     """
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not settings or not seeds:
@@ -70,32 +79,81 @@ def compare(
         for name, given in settings.items()
         for seed in seeds
     }
-    runs, waiting = {}, {}
-    for key, path in tasks.items():
-        if path.exists():
-            runs[key] = json.loads(path.read_text())
-    own = executor is None
-    pool = concurrent.futures.ProcessPoolExecutor(default_count()) if own else executor
-    try:
+    result = Comparison(list(settings), {}, {}, target)
+    with in_use(folder), _executor(executor) as pool:
+        remove_leftovers(folder)
+        waiting = {}
         for (name, seed), path in tasks.items():
-            if (name, seed) not in runs:
+            if not _is_finished(path, (name, seed), result):
                 waiting[pool.submit(run_one, build, seed, settings[name], path)] = (name, seed)
-        failures = _gather(waiting, runs, len(tasks), progress)
+        _gather(waiting, result, len(tasks), progress)
+    result.runs = {key: result.runs[key] for key in tasks if key in result.runs}
+    return result
+
+
+@contextlib.contextmanager
+def _executor(given):
+    """The given executor, or processes, which end with the block or with this process."""
+    if given is not None:
+        yield given
+        return
+    pool = concurrent.futures.ProcessPoolExecutor(default_count(), initializer=_end_with_parent)
+    try:
+        yield pool
     finally:
-        if own:
-            pool.shutdown(wait=True, cancel_futures=True)
-    in_order = {key: runs[key] for key in tasks if key in runs}
-    return Comparison(list(settings), in_order, failures, target)
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent():
+    """End this process when its parent has been killed. Else it would wait for tasks without end."""
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _is_finished(path, key, result):
+    """Whether the run is in its file; if so it is taken into the result."""
+    try:
+        result.runs[key] = _read_run(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:  # the file may be whole: neither run again nor the end of the others
+        result.failures[key] = f"{type(error).__name__}: {error}"
+    except ValueError as error:
+        result.damaged.append(f"{error} It is kept as {kept_aside(path).name}; the run is made again.")
+        return False
+    return True
+
+
+def _read_run(path):
+    """A finished run. ValueError, which names the file, if it does not hold one."""
+    try:
+        run = json.loads(path.read_text())
+        for name, kind in RUN.items():
+            if not isinstance(run[name], kind):
+                raise TypeError(f"{name} is {run[name]!r:.60}")
+            if kind is list and not all(isinstance(number, int | float) for number in run[name]):
+                raise TypeError(f"{name} holds more than numbers")
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{path}: not a finished run ({type(error).__name__}: {error}).") from error
+    return run
 
 
 def run_one(build, seed, given, path):
-    """One task: train, test, and leave the result in a file."""
+    """One task: train, test, and leave the result in a file. Returns the result."""
     solver = build(seed=seed, **given)
     solver.verbose, solver.workers = False, 1
-    begun = path.with_suffix(".npz")
-    if begun.exists():
+    begun, note = path.with_suffix(".npz"), {}
+    try:
         solver.load_checkpoint(begun)
-    solver.stop = _saving(begun, solver.stop)
+    except FileNotFoundError:
+        pass
+    except ValueError as error:
+        note = {"damaged": f"{error} It is kept as {kept_aside(begun).name}; the run began anew."}
+    solver.callbacks.append(SaveNowAndThen(begun))
     solver.train()
     data = solver.data
     result = {
@@ -112,57 +170,76 @@ def run_one(build, seed, given, path):
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(result))
     begun.unlink(missing_ok=True)
-    return result
+    return result | note
 
 
-def _saving(path, stop):
-    """A Solver's `stop` that also saves the solver, if it has not done so for SAVE_EVERY seconds."""
-    saved = time.monotonic()
+# What a finished run holds, and of which type it is.
+RUN = {
+    "iterations_per_epoch": int,
+    "loss_history": list,
+    "train_acc_history": list,
+    "val_acc_history": list,
+    "epoch_seconds": list,
+    "seconds": int | float,
+    "test_acc": int | float | None,
+}
 
-    def save_and_ask(solver):
-        nonlocal saved
-        answer = stop(solver) if stop is not None else False
-        if not answer and time.monotonic() - saved >= SAVE_EVERY:
-            solver.save_checkpoint(path)
-            saved = time.monotonic()
-        return answer
 
-    return save_and_ask
+class SaveNowAndThen(Callback):
+    """Saves the solver at the end of an epoch, if it has not done so for SAVE_EVERY seconds.
+
+    It does not save a training that is told to stop: taken up, that would train for an epoch more.
+    """
+
+    def __init__(self, path):
+        self.path, self.saved = path, time.monotonic()
+
+    def on_epoch_end(self, solver):
+        if not solver.stop_training and time.monotonic() - self.saved >= SAVE_EVERY:
+            solver.save_checkpoint(self.path)
+            self.saved = time.monotonic()
 
 
 def _path(folder, build, name, seed, given):
-    """The run's file: its name for a reader, and a sum of all that makes it what it is."""
-    what = json.dumps([described(build), seed, described(given)], sort_keys=True, default=repr)
+    """The run's file: its name for a reader, and a digest of all that makes it what it is."""
+    what = json.dumps([described(build), seed, described(given)], sort_keys=True, default=plain)
     mark = hashlib.sha256(what.encode()).hexdigest()[:12]
-    plain = re.sub(r"[^\w.-]+", "_", str(name))
-    return Path(folder) / f"{plain}-seed{seed}-{mark}.json"
+    readable = re.sub(r"[^\w.-]+", "_", str(name))
+    return Path(folder) / f"{readable}-seed{seed}-{mark}.json"
 
 
-def _gather(waiting, runs, total, progress):
-    """Results into `runs` as they come; what failed, as {key: message}."""
+def _gather(waiting, result, total, progress):
+    """Put the runs into the result as they come, and what failed as {key: message}."""
     from tqdm import tqdm  # when first needed: it costs time at import
 
-    failures = {}
     shown = {"disable": None if progress is None else not progress}
     with tqdm(total=total, initial=total - len(waiting), unit=" runs", **shown) as bar:
         for future in concurrent.futures.as_completed(waiting):
             key = waiting[future]
             try:
-                runs[key] = future.result()
+                run = future.result()
             except Exception as error:  # one failed run is reported and is not the end of the others
-                failures[key] = f"{type(error).__name__}: {error}"
+                result.failures[key] = f"{type(error).__name__}: {error}"
+            else:
+                result.damaged.extend(filter(None, [run.pop("damaged", None)]))
+                result.runs[key] = run
             bar.update()
-    return failures
 
 
 @dataclass
 class Comparison:
-    """What came out: `runs` by (name, seed), `failures` likewise, and ways to look at them."""
+    """What came out, and ways to look at it.
+
+    runs      {(name, seed): what the run left}
+    failures  {(name, seed): message}
+    damaged   sentences on files that were damaged and set aside
+    """
 
     names: list
     runs: dict
     failures: dict
     target: float | None = None
+    damaged: list = field(default_factory=list)
 
     def rows(self):
         """A dict for each setting, with means over its seeds; None where nothing was measured."""
@@ -196,7 +273,7 @@ class Comparison:
         return _mean(times)
 
     def table(self):
-        """The rows as text in columns, and the failures."""
+        """The rows as text in columns, and what failed or was damaged."""
         lines = [
             [title for _, title in COLUMNS],
             *(list(map(_shown, row.values())) for row in self.rows()),
@@ -206,13 +283,13 @@ class Comparison:
             "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
             for line in lines
         ]
-        return "\n".join(text + self._failed())
+        return "\n".join(text + self._notes())
 
     def markdown(self):
-        """The rows as a Markdown table, and the failures."""
+        """The rows as a Markdown table, and what failed or was damaged."""
         lines = [[title for _, title in COLUMNS], ["---"] * len(COLUMNS)]
         lines += [list(map(_shown, row.values())) for row in self.rows()]
-        return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + self._failed())
+        return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + self._notes())
 
     def csv(self):
         """The rows with all their digits."""
@@ -222,8 +299,9 @@ class Comparison:
         writer.writerows(self.rows())
         return file.getvalue()
 
-    def _failed(self):
-        return [f"failed: {name}, seed {seed}: {why}" for (name, seed), why in self.failures.items()]
+    def _notes(self):
+        failed = [f"failed: {name}, seed {seed}: {why}" for (name, seed), why in self.failures.items()]
+        return failed + [f"damaged: {note}" for note in self.damaged]
 
     def figure(self):
         """Loss, training accuracy and validation accuracy: a line for the mean of each setting, and a

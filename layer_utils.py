@@ -20,6 +20,23 @@ from .layers import (
     spatial_batchnorm_forward,
 )
 
+__all__ = [
+    "affine_bn_relu_backward",
+    "affine_bn_relu_forward",
+    "affine_ln_relu_backward",
+    "affine_ln_relu_forward",
+    "affine_relu_backward",
+    "affine_relu_forward",
+    "conv_bn_relu_backward",
+    "conv_bn_relu_forward",
+    "conv_bn_relu_pool_backward",
+    "conv_bn_relu_pool_forward",
+    "conv_relu_backward",
+    "conv_relu_forward",
+    "conv_relu_pool_backward",
+    "conv_relu_pool_forward",
+]
+
 
 def affine_relu_forward(x, w, b):
     """affine - relu.  x (N, d_1, ..., d_k), w (D, M), b (M,).  Returns out (N, M), cache."""

@@ -13,11 +13,14 @@ rule, an input gets the sum over all outputs that depend on it:
 
     dx_i = sum over j of  dout_j * (derivative of out_j with respect to x_i)
 
-`dout` always has the shape of `out`, and `dx` that of `x`. Three rules cover most layers:
+This is the product of the vector dout with the matrix of all derivatives, the Jacobian. A layer never
+builds the matrix: it has one entry for each pair of an input and an output, and most of them are 0.
+`dout` always has the shape of `out`, and `dx` that of `x`. Three rules cover most layers, and the
+derivations below name them:
 
-    copy <-> add          a number that is used in several places gets the sum of what comes back
-    broadcast <-> sum     a bias that is added to every row gets the sum over the rows
-    product <-> transpose out = x @ w  gives  dx = dout @ w.T  and  dw = x.T @ dout
+    copy <-> add            a number that is used in several places gets the sum of what comes back
+    broadcast <-> sum       a bias that is added to every row gets the sum over the rows
+    product <-> transpose   out = x @ w  gives  dx = dout @ w.T  and  dw = x.T @ dout
 
 An example with numbers, out = x @ w:
 
@@ -39,11 +42,14 @@ Letters, the same everywhere:
 The contract of every pair:
     - Arguments are never written to, and a cache serves any number of backward calls. One thing is
       kept between calls, the running statistics of batch norm, and it lives in the caller's `bn_param`.
-    - A gradient has the shape and the dtype of the argument. float32 stays float32. float64, longdouble
-      and complex pass through, so that a gradient can be checked by complex step; for its sake
-      comparisons look at the real part. Whole numbers and truth values are taken as float64.
-    - Arrays may have any memory order. Empty batches work. A wrong shape or setting raises ValueError:
-      who, what came, what was expected.
+    - Layers compute with real or complex numbers: floats of any precision, and complex ones, so that a
+      gradient can be checked by complex step. For its sake comparisons look at the real part. Integers
+      and bools are computed as float64, and lists of numbers are read as arrays.
+    - out has the dtype of x, and a gradient has the shape and the dtype of the argument: float32 stays
+      float32. Means, losses and bias gradients of float16 are summed in float32, as float16 ends
+      at 65504.
+    - Arrays may have any memory order. Empty batches work. A wrong shape, dtype or setting raises
+      ValueError: who, what came, what was expected.
 """
 
 import math
@@ -52,6 +58,7 @@ import numpy as np
 
 from .engine import convolution, pooling
 from .engine.arrays import (
+    as_float,
     as_floats,
     cast,
     feature_products,
@@ -64,6 +71,7 @@ from .engine.arrays import (
 )
 from .engine.checks import (
     check_affine,
+    check_batchnorm,
     check_dout,
     check_groups,
     check_labels,
@@ -71,11 +79,10 @@ from .engine.checks import (
     check_targets,
     conv_settings,
     dropout_settings,
-    is_training,
     pool_settings,
 )
 from .engine.errors import check_range
-from .engine.images import flatten, unflatten
+from .engine.images import flatten, unflatten, without_frame
 from .engine.parts import by_part, total
 from .engine.products import matmul
 
@@ -133,36 +140,36 @@ def affine_forward(x, w, b):
     x: (N, d_1, ..., d_k), read as N rows of D = d_1 * ... * d_k.  w: (D, M).  b: (M,).
     Returns out (N, M) and a cache. Raises ValueError on unequal D or M.
     """
-    x, w, b = as_floats("affine_forward", x, w, b)
+    x, w, b = as_floats("affine_forward", x=x, w=w, b=b)
+    check_affine("affine_forward", x, w, b)
     rows = flatten(x)  # (N, D)
-    check_affine("affine_forward", x, rows, w, b)
     return plus(matmul(rows, w), b), (x, rows, w, b.dtype)
 
 
 def affine_backward(dout, cache, need_dx=True):
     """From dout (N, M): dx shaped as x, dw (D, M), db (M,).
 
-    w_dm enters out_nm of every example n, times x_nd:  dw_dm = sum_n x_nd dout_nm   dw = x.T @ dout
     x_nd enters out_nm of every output m, times w_dm:   dx_nd = sum_m dout_nm w_dm   dx = dout @ w.T
-    b_m is added to out_nm of every example n:          db_m  = sum_n dout_nm
+    w_dm enters out_nm of every example n, times x_nd:  dw_dm = sum_n x_nd dout_nm   dw = x.T @ dout
+    b_m is added to out_nm of every example n:          db_m  = sum_n dout_nm        broadcast <-> sum
 
     need_dx=False leaves dx out (None): the first layer of a net has no use for it.
     """
     x, rows, w, b_dtype = cache
-    check_dout("affine_backward", dout, (len(rows), w.shape[1]))
+    dout = check_dout("affine_backward", dout, (len(rows), w.shape[1]))
     dx = cast(unflatten(dout, w, x), x.dtype) if need_dx else None  # dout @ w.T, shaped as x
-    dw = matmul(rows.T, dout)
+    dw = matmul(rows.T, dout)  # (D, N) @ (N, M)
     db = widened(dout).sum(axis=0)
     return dx, cast(dw, w.dtype), cast(db, b_dtype)
 
 
 # ---------------------------------------------------------------------------- activations
-# Each entry of out depends on one entry of x, so that dx = dout * (the derivative there).
+# Each entry of out depends on one entry of x, so the sum over j has one term: dx = dout * derivative.
 
 
 def relu_forward(x):
     """Rectifier: out = max(x, 0), for x of any shape."""
-    (x,) = as_floats("relu_forward", x)
+    x = as_float("relu_forward", "x", x)
     out = positive_part(x)
     return out, out
 
@@ -170,20 +177,20 @@ def relu_forward(x):
 def relu_backward(dout, cache):
     """dx = dout where x > 0, else 0. The derivative is 1 above 0, 0 below, and taken as 0 at x = 0."""
     out = cache
-    check_dout("relu_backward", dout, out.shape)
+    dout = check_dout("relu_backward", dout, out.shape)
     return cast(kept_where(out.real > 0, dout), out.dtype)
 
 
 def leaky_relu_forward(x, alpha=0.01):
     """Leaky rectifier: out = x where x > 0, else alpha * x, for x of any shape (Maas et al. 2013)."""
-    (x,) = as_floats("leaky_relu_forward", x)
+    x = as_float("leaky_relu_forward", "x", x)
     return x * _slope(x, alpha), (x, alpha)
 
 
 def leaky_relu_backward(dout, cache):
     """dx = dout where x > 0, else alpha * dout; at x = 0 the derivative is taken as alpha."""
     x, alpha = cache
-    check_dout("leaky_relu_backward", dout, x.shape)
+    dout = check_dout("leaky_relu_backward", dout, x.shape)
     return cast(dout * _slope(x, alpha), x.dtype)
 
 
@@ -195,10 +202,10 @@ def _slope(x, alpha):
 
 def sigmoid_forward(x):
     """Logistic function: out = 1 / (1 + exp(-x)), for x of any shape; no x overflows."""
-    (x,) = as_floats("sigmoid_forward", x)
+    x = as_float("sigmoid_forward", "x", x)
     negative = x.real < 0
     e = np.exp(np.where(negative, x, -x))  # the exponent is never above 0
-    out = (e * negative + ~negative) / (1 + e)
+    out = (e * negative + ~negative) / (1 + e)  # e / (1 + e) for a negative x, else 1 / (1 + e)
     return out, out
 
 
@@ -208,13 +215,13 @@ def sigmoid_backward(dout, cache):
     With e = exp(-x), out = 1 / (1 + e) has the derivative e / (1 + e)^2 = 1 / (1 + e) * e / (1 + e).
     """
     out = cache
-    check_dout("sigmoid_backward", dout, out.shape)
+    dout = check_dout("sigmoid_backward", dout, out.shape)
     return cast(dout * out * (1 - out), out.dtype)
 
 
 def tanh_forward(x):
     """Hyperbolic tangent: out = sinh(x) / cosh(x), for x of any shape."""
-    (x,) = as_floats("tanh_forward", x)
+    x = as_float("tanh_forward", "x", x)
     out = np.tanh(x)
     return out, out
 
@@ -222,7 +229,7 @@ def tanh_forward(x):
 def tanh_backward(dout, cache):
     """dx = dout * (1 - out^2), since (sinh / cosh)' = (cosh^2 - sinh^2) / cosh^2."""
     out = cache
-    check_dout("tanh_backward", dout, out.shape)
+    dout = check_dout("tanh_backward", dout, out.shape)
     return cast(dout * (1 - out * out), out.dtype)
 
 
@@ -238,13 +245,15 @@ def softmax_loss(x, y, smoothing=0.0):
     target from the right class and spreads it evenly over all classes (Szegedy et al. 2016).
     Returns loss and dx (N, C).
 
-    For one example with targets t_c that sum to 1, and S = sum_k exp(x_k):
-        p_c = exp(x_c) / S        loss = -sum_c t_c log p_c = log S - sum_c t_c x_c
+    For one example, with the target t (1 at the right class, else 0; it always sums to 1):
+        S = sum_k exp(x_k)     p_c = exp(x_c) / S
+        loss = -sum_c t_c log p_c = -sum_c t_c (x_c - log S) = log S - sum_c t_c x_c
     The derivative of log S with respect to x_c is exp(x_c) / S = p_c, and so dx_c = p_c - t_c.
-    Adding the same number to all scores changes no p_c. So the largest is made 0: no exp overflows.
+    Adding a to all scores multiplies exp(x_c) and S by exp(a) and leaves p_c as it is. So the largest
+    score is made 0, and no exp overflows.
     """
     check_range("softmax_loss", "smoothing", smoothing, 0, 1)
-    (scores,) = as_floats("softmax_loss", x)
+    scores = as_float("softmax_loss", "x", x)
     x = widened(scores)
     right = check_labels("softmax_loss", x, y)  # the index of each example's own class
     N = max(1, len(x))
@@ -265,10 +274,10 @@ def svm_loss(x, y):
     x: scores (N, C).  y: labels (N,), integers in [0, C).   Returns loss and dx (N, C).
 
     For one example:   loss = sum over c != y of max(0, x_c - x_y + 1).
-    Each class c over its margin adds x_c - x_y + 1: 1 to dx_c, and -1 to dx_y. So dx_c is 1 or 0, and
-    dx_y is minus the number of classes over their margin.
+    A class c whose term is above 0 adds x_c - x_y + 1 to the loss, and so 1 to dx_c and -1 to dx_y.
+    All these terms hold x_y (copy <-> add): dx_y is minus their number.
     """
-    (scores,) = as_floats("svm_loss", x)
+    scores = as_float("svm_loss", "x", x)
     x = widened(scores)
     right = check_labels("svm_loss", x, y)  # the index of each example's own class
     N = max(1, len(x))
@@ -276,7 +285,7 @@ def svm_loss(x, y):
     margins[right] = 0
     over = margins.real > 0
     dx = over.astype(x.dtype)
-    dx[right] = -over.sum(axis=1)
+    dx[right] = -over.sum(axis=1)  # minus the count, at the right class
     return cast(margins[over].sum() / N, scores.dtype), cast(dx / N, scores.dtype)
 
 
@@ -284,9 +293,9 @@ def mse_loss(x, y):
     """Mean squared error over every entry of x: loss = sum of (x - y)^2 / (N * C).
 
     x: (N, C).  y: targets shaped as x, or labels (N,), integers in [0, C), read as one-hot rows.
-    Returns loss and dx (N, C) = 2 * (x - y) / (N * C).
+    Returns loss and dx (N, C) = 2 * (x - y) / (N * C), the derivative of one square: each x is in one.
     """
-    (scores,) = as_floats("mse_loss", x)
+    scores = as_float("mse_loss", "x", x)
     x = widened(scores)
     if np.ndim(y) == 1:
         right = check_labels("mse_loss", x, y)
@@ -315,7 +324,7 @@ def dropout_forward(x, dropout_param):
     out = x * mask, where mask is 0 with probability p, else 1 / (1 - p). Then the mean of an entry is
     (1 - p) * x / (1 - p) = x, as at test time.
     """
-    (x,) = as_floats("dropout_forward", x)
+    x = as_float("dropout_forward", "x", x)
     p, training = dropout_settings("dropout_forward", dropout_param)
     if not training:
         return x.copy(order="K"), (None, x.shape, x.dtype)
@@ -328,7 +337,7 @@ def dropout_forward(x, dropout_param):
 def dropout_backward(dout, cache):
     """dx = dout * mask, with the mask of the forward pass; at test time dx = dout."""
     mask, shape, dtype = cache
-    check_dout("dropout_backward", dout, shape)
+    dout = check_dout("dropout_backward", dout, shape)
     return cast(dout.copy(order="K") if mask is None else dout * mask, dtype)
 
 
@@ -345,7 +354,7 @@ def dropout_backward(dout, cache):
 #     beta is added to every out_i:             dbeta = sum dout_i
 #     gamma multiplies xhat_i in every out_i:   dgamma = sum dout_i xhat_i
 #     xhat_i is multiplied by gamma:            dxhat_i = gamma dout_i
-# c_i reaches xhat in two ways, directly and through the variance, which all xhat share:
+# c_i reaches xhat in two ways (copy <-> add), directly and through the variance, which all xhat share:
 #     directly:              s dxhat_i
 #     through the variance:  s gets sum_j dxhat_j c_j = n mean(dxhat c). The derivative of s by var is
 #                            -s^3 / 2, that of var by c_i is 2 c_i / n. The product of the three:
@@ -356,8 +365,9 @@ def dropout_backward(dout, cache):
 #     through the mean:      mu gets -sum_j dc_j, and x_i is 1/n of mu: -mean(dc) = -s mean(dxhat),
 #                            since the second term of dc has the mean 0, as xhat has
 #     together:              dx_i = s (dxhat_i - mean(dxhat) - xhat_i mean(dxhat xhat))
-
-BATCHNORM_KEYS = ("eps", "momentum", "running_mean", "running_var")
+# In batch norm gamma is the same for all numbers that share a mean, and the means are known sums:
+# mean(dxhat) = gamma dbeta / n, mean(dxhat xhat) = gamma dgamma / n. With xhat_i = s c_i:
+#     dx_i = s gamma (dout_i - dbeta / n - s c_i dgamma / n)
 
 
 def batchnorm_forward(x, gamma, beta, bn_param):
@@ -370,9 +380,7 @@ def batchnorm_forward(x, gamma, beta, bn_param):
       running_mean, running_var   (D,), zeros at first; a training pass puts the new ones here
     Returns out (N, D) and a cache.
     """
-    x, gamma, beta = _norm_arrays("batchnorm_forward", x, gamma, beta)
-    check_norm("batchnorm_forward", x, gamma, beta, bn_param, BATCHNORM_KEYS, ndim=2)
-    return _batchnorm(x, gamma, beta, bn_param, is_training("batchnorm_forward", bn_param))
+    return _batchnorm("batchnorm_forward", x, gamma, beta, bn_param, ndim=2)
 
 
 def batchnorm_backward(dout, cache):
@@ -386,9 +394,7 @@ def spatial_batchnorm_forward(x, gamma, beta, bn_param):
     x: (N, C, H, W), an array or a batch in parts (engine/parts.py); out is of the same kind.
     gamma, beta: (C,).  bn_param: as in `batchnorm_forward`, with C for D.
     """
-    x, gamma, beta = _norm_arrays("spatial_batchnorm_forward", x, gamma, beta)
-    check_norm("spatial_batchnorm_forward", x, gamma, beta, bn_param, BATCHNORM_KEYS, ndim=4)
-    return _batchnorm(x, gamma, beta, bn_param, is_training("spatial_batchnorm_forward", bn_param))
+    return _batchnorm("spatial_batchnorm_forward", x, gamma, beta, bn_param, ndim=4)
 
 
 def spatial_batchnorm_backward(dout, cache):
@@ -396,58 +402,63 @@ def spatial_batchnorm_backward(dout, cache):
     return _batchnorm_backward("spatial_batchnorm_backward", dout, cache)
 
 
-def _batchnorm(x, gamma, beta, bn_param, training):
+def _batchnorm(who, x, gamma, beta, bn_param, ndim):
+    """Both of them. c and m: xhat = s * (c - m), where m is 0 if c is centred already.
+
+    by_part(f, x) is f(x), and total(f, x) too; for a batch in parts, f part by part, and the sum of it.
+    """
+    x, gamma, beta = as_floats(who, x=x, gamma=gamma, beta=beta)
+    training = check_batchnorm(who, x, gamma, beta, bn_param, ndim)
     dtype, x = x.dtype, by_part(widened, x)
-    n = x.size // max(1, gamma.size)  # numbers that share a mean
-    eps, momentum = float(bn_param.get("eps", 1e-5)), float(bn_param.get("momentum", 0.9))
-    mean, var = (_running(bn_param, key, gamma.size, x.dtype) for key in BATCHNORM_KEYS[2:])  # (C,)
-    by_batch = training and n > 0  # an empty batch has no statistics
-    if by_batch:
-        batch_mean = total(feature_sums, x) / n
-        x = by_part(lambda x: x - spread(batch_mean, x), x)  # c: centred, so its mean is 0 from here on
-        batch_var = total(lambda c: feature_products(c, c), x) / n  # no abs: for a complex step
-        for key, new in zip(BATCHNORM_KEYS[2:], (batch_mean, batch_var), strict=True):
-            bn_param[key] = _mixed(bn_param.get(key), new.real, momentum, dtype)
-        mean, var = np.zeros_like(batch_mean), batch_var
-    s = 1 / np.sqrt(var + eps)
+    if training and x.size:  # an empty batch has no mean
+        n = x.size // gamma.size  # numbers that share a mean
+        mu = total(feature_sums, x) / n  # (C,)
+        c, m = by_part(lambda x: x - spread(mu, x), x), 0.0
+        var = total(lambda c: feature_products(c, c), c) / n  # no abs: for a complex step
+        _update_running(bn_param, mu, var)
+    else:
+        n, c, m = 0, x, _running(bn_param, "running_mean", gamma.size, x.dtype)
+        var = _running(bn_param, "running_var", gamma.size, x.dtype)
+    s = 1 / np.sqrt(var + float(bn_param.get("eps", 1e-5)))
     scale = s * gamma.ravel()
-    shift = beta.ravel() - mean * scale
-    out = by_part(lambda x: cast(plus(x * spread(scale, x), spread(shift, x)), dtype), x)
-    return out, (x, mean, s, gamma, beta.dtype, n if by_batch else 0, dtype)
-
-
-def _running(bn_param, key, features, dtype):
-    """The running statistics as (C,)."""
-    return np.ravel(bn_param.get(key, np.zeros(features))).astype(dtype.type(0).real.dtype)
-
-
-def _mixed(old, new, momentum, dtype):
-    """momentum * old + (1 - momentum) * new, in the shape and dtype of the old ones."""
-    old = np.zeros(new.shape, dtype.type(0).real.dtype) if old is None else np.asarray(old)
-    kept = old.dtype if old.dtype.kind == "f" else np.float64
-    return (momentum * old + (1 - momentum) * new.reshape(old.shape)).astype(kept)
+    shift = beta.ravel() - m * scale
+    out = by_part(lambda c: cast(plus(c * spread(scale, c), spread(shift, c)), dtype), c)
+    return out, (c, m, s, gamma, beta.dtype, n, dtype)
 
 
 def _batchnorm_backward(who, dout, cache):
-    x, mean, s, gamma, beta_dtype, n, dtype = cache  # x centred in training
-    check_dout(who, dout, x.shape)
-    dout = by_part(widened, dout)
+    c, m, s, gamma, beta_dtype, n, dtype = cache
+    dout = by_part(widened, check_dout(who, dout, c.shape))
     dbeta = total(feature_sums, dout)
-    dgamma = (total(feature_products, dout, x) - mean * dbeta) * s  # sum dout_i xhat_i
+    dgamma = (total(feature_products, dout, c) - m * dbeta) * s  # sum dout_i xhat_i
     scale = s * gamma.ravel()
-    if n:  # dx_i = s gamma (dout_i - dbeta / n - s c_i dgamma / n)
-        slope, shift = -scale * s * dgamma / n, -scale * dbeta / n
+    if n:
+        by_var, by_mu = -scale * s * dgamma / n, -scale * dbeta / n
 
-        def dx_of(dout, x):
-            dx = plus(dout * spread(scale, dout), x * spread(slope, x))
-            return cast(plus(dx, spread(shift, x)), dtype)
-    else:  # running statistics do not depend on x
+        def dx_of(dout, c):
+            dx = plus(dout * spread(scale, dout), c * spread(by_var, c))
+            return cast(plus(dx, spread(by_mu, c)), dtype)
+    else:  # the running mean and variance do not depend on x: only the direct path is left
 
-        def dx_of(dout, x):
+        def dx_of(dout, c):
             return cast(dout * spread(scale, dout), dtype)
 
     dgamma, dbeta = dgamma.reshape(gamma.shape), dbeta.reshape(gamma.shape)
-    return by_part(dx_of, dout, x), cast(dgamma, gamma.dtype), cast(dbeta, beta_dtype)
+    return by_part(dx_of, dout, c), cast(dgamma, gamma.dtype), cast(dbeta, beta_dtype)
+
+
+def _running(bn_param, key, size, dtype):
+    """The running statistics (C,), in the precision of x."""
+    return np.ravel(bn_param.get(key, np.zeros(size))).astype(dtype.type(0).real.dtype)
+
+
+def _update_running(bn_param, mu, var):
+    """Mix the batch's statistics into the running ones, which keep their shape and precision."""
+    momentum = float(bn_param.get("momentum", 0.9))
+    for key, new in (("running_mean", mu.real), ("running_var", var.real)):
+        old = np.asarray(bn_param.get(key, np.zeros_like(new)))
+        mixed = momentum * old + (1 - momentum) * new.reshape(old.shape)
+        bn_param[key] = mixed.astype(old.dtype if old.dtype.kind == "f" else np.float64)
 
 
 def layernorm_forward(x, gamma, beta, ln_param):
@@ -455,8 +466,8 @@ def layernorm_forward(x, gamma, beta, ln_param):
 
     x: (N, D).  gamma, beta: (D,).  ln_param: eps, added to the variance (1e-5).
     """
-    x, gamma, beta = _norm_arrays("layernorm_forward", x, gamma, beta)
-    check_norm("layernorm_forward", x, gamma, beta, ln_param, ("eps",), ndim=2)
+    x, gamma, beta = as_floats("layernorm_forward", x=x, gamma=gamma, beta=beta)
+    check_norm("layernorm_forward", x, gamma, beta, ln_param, ndim=2)
     return _normalize(x, gamma, beta, ln_param, x.shape, axes=(1,))
 
 
@@ -471,8 +482,8 @@ def spatial_groupnorm_forward(x, gamma, beta, G, gn_param):
     x: (N, C, H, W).  gamma, beta: (C,) or (1, C, 1, 1).  G: a divisor of C.
     gn_param: eps, added to the variance (1e-5).
     """
-    x, gamma, beta = _norm_arrays("spatial_groupnorm_forward", x, gamma, beta)
-    check_norm("spatial_groupnorm_forward", x, gamma, beta, gn_param, ("eps",), ndim=4)
+    x, gamma, beta = as_floats("spatial_groupnorm_forward", x=x, gamma=gamma, beta=beta)
+    check_norm("spatial_groupnorm_forward", x, gamma, beta, gn_param, ndim=4)
     N, C, H, W = x.shape
     check_groups("spatial_groupnorm_forward", G, C)
     return _normalize(x, gamma, beta, gn_param, (N, G, C // G, H, W), axes=(2, 3, 4))
@@ -484,7 +495,9 @@ def spatial_groupnorm_backward(dout, cache):
 
 
 def _normalize(x, gamma, beta, param, shape, axes):
-    """Each example by itself: x seen in `shape`, over the axes."""
+    """Layer and group norm: each example by itself. The numbers that share a mean are those that lie
+    along `axes` of x seen in `shape`.
+    """
     dtype, eps = x.dtype, float(param.get("eps", 1e-5))
     groups = widened(x).reshape(shape)
     c = groups - _mean(groups, axes)
@@ -497,8 +510,7 @@ def _normalize(x, gamma, beta, param, shape, axes):
 
 def _normalize_backward(who, dout, cache):
     xhat, s, gamma, beta_dtype, axes, x_shape, dtype = cache
-    check_dout(who, dout, x_shape)
-    dout = widened(dout)
+    dout = widened(check_dout(who, dout, x_shape))
     dgamma = feature_products(dout, xhat.reshape(x_shape)).reshape(gamma.shape)
     dbeta = feature_sums(dout).reshape(gamma.shape)
     dxhat = (dout * spread(gamma, dout)).reshape(xhat.shape)
@@ -508,10 +520,6 @@ def _normalize_backward(who, dout, cache):
 
 def _mean(x, axes):
     return x.sum(axis=axes, keepdims=True) / max(1, math.prod(x.shape[a] for a in axes))
-
-
-def _norm_arrays(who, x, gamma, beta):
-    return x if hasattr(x, "arrays") else as_floats(who, x)[0], *as_floats(who, gamma, beta)
 
 
 # ---------------------------------------------------------------------------- convolution
@@ -525,7 +533,7 @@ def conv_forward_naive(x, w, b, conv_param):
     The window is what lies under the filter: w.shape[1:] numbers of image n, from row i * stride and
     column j * stride of the image in its frame of zeros.  Arguments as in `conv_forward`.
     """
-    x, w, b = as_floats("conv_forward_naive", x, w, b)
+    x, w, b = as_floats("conv_forward_naive", x=x, w=w, b=b)
     stride, pad, shape = conv_settings("conv_forward_naive", x, w, b, conv_param)
     framed = np.pad(x, _frame(pad))
     out = np.empty((len(x), len(w), *shape), np.result_type(x, w, b))
@@ -536,8 +544,9 @@ def conv_forward_naive(x, w, b, conv_param):
 
 
 def conv_backward_naive(dout, cache):
-    """Each product of the sum gives its two factors dout times the other one: a filter the windows that
-    it met, a window the filters that met it. Pixels in several windows add up what comes back.
+    """Out is a sum of products, pixel * filter entry. Either factor gets dout * the other factor: the
+    filter gets dout * window, and the window gets dout * filter. A filter meets every window, and a
+    pixel lies in several: both add up what comes back (copy <-> add). b_f is added at every position.
     """
     x, w, b, stride, pad = cache
     framed = np.pad(x, _frame(pad))
@@ -547,7 +556,7 @@ def conv_backward_naive(dout, cache):
         dframed[n, :, rows, columns] += dout[n, f, i, j] * w[f]
         dw[f] += dout[n, f, i, j] * framed[n, :, rows, columns]
         db[f] += dout[n, f, i, j]
-    return _without_frame(dframed, x.shape, pad), dw, db
+    return without_frame(dframed, x.shape, pad), dw, db
 
 
 def conv_forward(x, w, b, conv_param):
@@ -557,10 +566,10 @@ def conv_forward(x, w, b, conv_param):
     conv_param: stride (1) and pad (0), the width of a frame of zeros; a number or a pair (H, W).
     Returns out (N, F, OH, OW), OH = 1 + (H + 2 * pad - HH) // stride and OW alike, and a cache.
 
-    With the windows as the columns of a matrix and the filters as the rows of another, the sums of
-    `conv_forward_naive` are one product: out = filters @ windows + b.
+    With the windows as the columns of a matrix (im2col) and the filters as the rows of another, the
+    sums of `conv_forward_naive` are one product: out = filters @ windows + b.
     """
-    x, w, b = as_floats("conv_forward", x, w, b)
+    x, w, b = as_floats("conv_forward", x=x, w=w, b=b)
     stride, pad, shape = conv_settings("conv_forward", x, w, b, conv_param)
     out, windows = convolution.correlate(x, w, stride, pad, shape)
     out = plus(out, spread(b, out))
@@ -572,16 +581,16 @@ def conv_backward(dout, cache, need_dx=True):
 
     Write k for an entry of the filter (c, ii, jj) and p for a position of the output (n, i, j). Then
     out_fp = sum_k w_fk window_kp + b_f, an affine map, and its gradients are products as well:
-        dw_fk      = sum_p dout_fp window_kp      (dout @ windows.T)
-        dwindow_kp = sum_f w_fk dout_fp           (filters.T @ dout)
-        db_f       = sum_p dout_fp
-    Making windows copies each pixel into all windows that hold it, so dx sums the dwindow entries that
-    are copies of the same pixel.
+        dw_fk      = sum_p dout_fp window_kp      dout @ windows.T     (product <-> transpose)
+        dwindow_kp = sum_f w_fk dout_fp           filters.T @ dout     (product <-> transpose)
+        db_f       = sum_p dout_fp                                     (broadcast <-> sum)
+    im2col copies each pixel into all windows that hold it. Its way back, col2im, adds: dx at a pixel is
+    the sum of dwindow over the copies of that pixel (copy <-> add).
 
     need_dx=False leaves dx out (None), as in `affine_backward`.
     """
     windows, w, b_dtype, out_shape, x_shape, x_dtype, stride, pad = cache
-    check_dout("conv_backward", dout, out_shape)
+    dout = check_dout("conv_backward", dout, out_shape)
     drows = convolution.rows_of(dout)  # (OH, F, OW * N), the positions in the order of the windows
     dw = convolution.filter_gradient(drows, windows, w.shape)
     db = feature_sums(widened(drows))
@@ -599,17 +608,12 @@ def _frame(pad):
     return ((0, 0), (0, 0), (pad[0],) * 2, (pad[1],) * 2)
 
 
-def _without_frame(framed, x_shape, pad):
-    (ph, pw), (_, _, H, W) = pad, x_shape
-    return framed[:, :, ph : ph + H, pw : pw + W]
-
-
 # ---------------------------------------------------------------------------- pooling
 
 
 def max_pool_forward_naive(x, pool_param):
     """The largest entry of each window, by the definition. Arguments as in `max_pool_forward`."""
-    (x,) = as_floats("max_pool_forward_naive", x)
+    x = as_float("max_pool_forward_naive", "x", x)
     window, stride, pad, shape = pool_settings("max_pool_forward_naive", x, pool_param)
     framed = np.pad(x, _frame(pad), constant_values=-np.inf)
     out = np.empty((*x.shape[:2], *shape), x.dtype)
@@ -620,9 +624,11 @@ def max_pool_forward_naive(x, pool_param):
 
 
 def max_pool_backward_naive(dout, cache):
-    """Each dout goes to the entry that was the largest; the others had no influence.
+    """Each dout goes to the entry that was the largest: out is that entry, with derivative 1. A small
+    change of the others does not change out, and so they get 0.
 
-    Of several equal ones the leftmost takes it all, and of those the uppermost.
+    Of several equal ones the leftmost takes it all, and of those the uppermost. An entry that is the
+    largest of several windows gets the sum (copy <-> add).
     """
     framed, x_shape, window, stride, pad = cache
     dframed = np.zeros_like(framed)
@@ -631,7 +637,7 @@ def max_pool_backward_naive(dout, cache):
         block = framed[n, c, rows, columns]
         column, row = np.unravel_index(np.argmax(block.T), block.T.shape)
         dframed[n, c, rows, columns][row, column] += dout[n, c, i, j]
-    return _without_frame(dframed, x_shape, pad)
+    return without_frame(dframed, x_shape, pad)
 
 
 def max_pool_forward(x, pool_param):
@@ -641,7 +647,7 @@ def max_pool_forward(x, pool_param):
     at most half the window; a frame of padding is never the largest. Windows may overlap.
     Returns out (N, C, OH, OW), OH = 1 + (H + 2 * pad - pool_height) // stride, and a cache.
     """
-    (x,) = as_floats("max_pool_forward", x)
+    x = as_float("max_pool_forward", "x", x)
     window, stride, pad, _ = pool_settings("max_pool_forward", x, pool_param)
     out, where = pooling.largest(x, window, stride, pad)
     return out, (where, out.shape, x.dtype)
@@ -650,7 +656,7 @@ def max_pool_forward(x, pool_param):
 def max_pool_backward(dout, cache):
     """dx: each dout goes to the largest entry of its window, as in `max_pool_backward_naive`."""
     where, out_shape, dtype = cache
-    check_dout("max_pool_backward", dout, out_shape)
+    dout = check_dout("max_pool_backward", dout, out_shape)
     return cast(pooling.largest_backward(dout, where), dtype)
 
 
@@ -659,7 +665,7 @@ def avg_pool_forward(x, pool_param):
 
     x, pool_param and out as in `max_pool_forward`.
     """
-    (x,) = as_floats("avg_pool_forward", x)
+    x = as_float("avg_pool_forward", "x", x)
     window, stride, pad, _ = pool_settings("avg_pool_forward", x, pool_param)
     out, shapes = pooling.sums(widened(x), window, stride, pad)
     out = cast(out / (window[0] * window[1]), x.dtype)
@@ -669,10 +675,10 @@ def avg_pool_forward(x, pool_param):
 def avg_pool_backward(dout, cache):
     """dx: each of the n entries of a window counts 1/n in its mean, and so gets dout / n.
 
-    Entries in several windows get the sum.
+    An entry in several windows gets the sum (copy <-> add).
     """
     shapes, out_shape, dtype = cache
-    check_dout("avg_pool_backward", dout, out_shape)
+    dout = check_dout("avg_pool_backward", dout, out_shape)
     (PH, PW) = shapes[3]
     return cast(pooling.sums_backward(widened(dout) / (PH * PW), shapes), dtype)
 

@@ -3,173 +3,150 @@
     next_w, config = rule(w, dw, config)
 
 `w` and `dw` are never written to; `next_w` is a new array of w's dtype. `config` is one dict for one
-array and holds two kinds of things: the *settings*, which the rule only reads, and the *state*,
-which it writes back for the next step. A missing setting has its default, missing state starts at
-zero, and any other key is refused. New state comes in new arrays, so that whoever holds the old ones
-has them as they were; in a `PrivateConfig` it is written into the arrays that are there.
+array. It holds the rule's *settings*, which the rule only reads, and its *state*, which the rule
+replaces by new arrays for the next step. A missing setting has its default, missing state starts at
+zero, and any other key is refused. Each rule is written as a formula, and `update_rule` makes a rule
+of it; None stands for state that starts as zeros.
 
     factor = schedule(step, epoch)
 
-multiplies the learning rate before each step; step counts the steps taken, epoch the whole epochs,
-both from 0. A schedule with settings is given by `functools.partial(halving, every=10)`.
+multiplies the learning rate before each step. `step` counts the steps taken and `epoch` the whole
+epochs, both from 0. `functools.partial(halving, every=10)` is a schedule with its settings.
 """
 
+import functools
 import math
 
 import numpy as np
 
 from .engine.errors import refuse_unknown
-from .engine.workers import run, slices
+from .engine.workers import run
+
+__all__ = [
+    "CONFIGS",
+    "SCHEDULES",
+    "UPDATE_RULES",
+    "adam",
+    "adamw",
+    "constant",
+    "cosine",
+    "epoch_decay",
+    "halving",
+    "linear_warmup",
+    "nesterov_momentum",
+    "rmsprop",
+    "sgd",
+    "sgd_momentum",
+    "step_decay",
+    "update_rule",
+]
 
 
-class PrivateConfig(dict):
-    """A config whose arrays nobody else holds, such as the Solver's: rules update its state in place,
-    which takes less time than to fill new arrays.
+def update_rule(**defaults):
+    """Make an update rule of a formula:  next_w, next_state = formula(w, dw, *settings and state).
+
+    defaults: what the config may hold, in the order of the formula's arguments. None stands for state
+    that starts as zeros, shaped as w. next_state is a dict of the keys that change.
+
+    The formula works entry by entry, since large arrays are cut into blocks, which the workers share.
+    It gives new arrays and writes to none. The rule has `formula` and `defaults` as attributes.
     """
+
+    def make(formula):
+        name = formula.__name__
+
+        @functools.wraps(formula)
+        def rule(w, dw, config=None):
+            config = {} if config is None else config
+            if np.shape(dw) != np.shape(w):
+                raise ValueError(
+                    f"{name}: dw has shape {np.shape(dw)}, expected that of w, {np.shape(w)}."
+                )
+            refuse_unknown(name, config, defaults, kind="config keys")
+            values = {k: _value(name, w, k, config.get(k, v)) for k, v in defaults.items()}
+            next_w, state = _by_blocks(formula, _like(w, w), _like(w, dw), values)
+            config.update({key: _like(w, value) for key, value in state.items()})
+            return np.asarray(next_w, w.dtype), config
+
+        del rule.__wrapped__  # its signature is rule(w, dw, config)
+        rule.defaults, rule.formula = defaults, formula
+        return rule
+
+    return make
 
 
 # ---------------------------------------------------------------------------- update rules
 
 
-def sgd(w, dw, config=None):
-    """Gradient descent: next_w = w - learning_rate * dw.
+@update_rule(learning_rate=1e-2)
+def sgd(w, dw, learning_rate):
+    """Gradient descent.
 
     Settings: learning_rate (1e-2).  State: none.
     """
-    config, (rate,) = _settings("sgd", w, dw, config)
-
-    def step(w, dw, next_w):
-        np.multiply(-rate, dw, out=next_w)
-        next_w += w
-
-    (next_w,) = _by_blocks(step, w, dw, config)
-    return next_w, config
+    return w - learning_rate * dw, {}
 
 
-def sgd_momentum(w, dw, config=None):
-    """Heavy ball (Polyak 1964): v = momentum * v - learning_rate * dw;  next_w = w + v.
+@update_rule(learning_rate=1e-2, momentum=0.9, velocity=None)
+def sgd_momentum(w, dw, learning_rate, momentum, velocity):
+    """Heavy ball (Polyak 1964).
 
     Settings: learning_rate (1e-2), momentum (0.9).  State: velocity, shaped as w.
     """
-    config, (rate, momentum, velocity) = _settings("sgd_momentum", w, dw, config)
-
-    def step(w, dw, v, next_w, next_v):
-        np.multiply(momentum, v, out=next_v)
-        next_v -= np.multiply(rate, dw, out=next_w)
-        np.add(w, next_v, out=next_w)
-
-    next_w, config["velocity"] = _by_blocks(step, w, dw, config, velocity)
-    return next_w, config
+    v = momentum * velocity - learning_rate * dw
+    return w + v, {"velocity": v}
 
 
-def nesterov_momentum(w, dw, config=None):
+@update_rule(learning_rate=1e-2, momentum=0.9, velocity=None)
+def nesterov_momentum(w, dw, learning_rate, momentum, velocity):
     """Nesterov's momentum, with the gradient taken at w (Sutskever et al. 2013, as rewritten by
-    Bengio et al. 2013):  v = momentum * v - learning_rate * dw;
-    next_w = w + momentum * v - learning_rate * dw.
+    Bengio et al. 2013).
 
     Settings: learning_rate (1e-2), momentum (0.9).  State: velocity, shaped as w.
     """
-    config, (rate, momentum, velocity) = _settings("nesterov_momentum", w, dw, config)
-
-    def step(w, dw, v, next_w, next_v):
-        descent = rate * dw
-        np.multiply(momentum, v, out=next_v)
-        next_v -= descent
-        np.multiply(momentum, next_v, out=next_w)
-        next_w += w
-        next_w -= descent
-
-    next_w, config["velocity"] = _by_blocks(step, w, dw, config, velocity)
-    return next_w, config
+    descent = learning_rate * dw
+    v = momentum * velocity - descent
+    return w + momentum * v - descent, {"velocity": v}
 
 
-def rmsprop(w, dw, config=None):
-    """RMSProp (Tieleman & Hinton 2012), epsilon outside the root:
-    cache = decay_rate * cache + (1 - decay_rate) * dw ** 2;
-    next_w = w - learning_rate * dw / (sqrt(cache) + epsilon).
+@update_rule(learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8, cache=None)
+def rmsprop(w, dw, learning_rate, decay_rate, epsilon, cache):
+    """RMSProp (Tieleman & Hinton 2012), epsilon outside the root.
 
     Settings: learning_rate (1e-2), decay_rate (0.99), epsilon (1e-8).  State: cache, shaped as w.
     """
-    config, (rate, decay, epsilon, cache) = _settings("rmsprop", w, dw, config)
-
-    def step(w, dw, cache, next_w, next_cache):
-        np.multiply(decay, cache, out=next_cache)
-        next_cache += (1 - decay) * (dw * dw)
-        np.multiply(-rate, dw, out=next_w)
-        next_w /= np.sqrt(next_cache) + epsilon
-        next_w += w
-
-    next_w, config["cache"] = _by_blocks(step, w, dw, config, cache)
-    return next_w, config
+    cache = decay_rate * cache + (1 - decay_rate) * (dw * dw)
+    return w - learning_rate * dw / (np.sqrt(cache) + epsilon), {"cache": cache}
 
 
-def adam(w, dw, config=None):
+@update_rule(learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, m=None, v=None, t=0)
+def adam(w, dw, learning_rate, beta1, beta2, epsilon, m, v, t):
     """Adam (Kingma & Ba 2015, algorithm 1), epsilon outside the root and after the correction:
-    m = beta1 * m + (1 - beta1) * dw;  v = beta2 * v + (1 - beta2) * dw ** 2;  t = t + 1;
     next_w = w - learning_rate * m / (1 - beta1 ** t) / (sqrt(v / (1 - beta2 ** t)) + epsilon).
 
     Settings: learning_rate (1e-3), beta1 (0.9), beta2 (0.999), epsilon (1e-8).
     State: m and v, shaped as w; t, the number of steps taken (0).
     """
-    config, settings = _settings("adam", w, dw, config)
-    return _adam(w, dw, config, *settings, weight_decay=0.0), config
+    m = beta1 * m + (1 - beta1) * dw
+    v = beta2 * v + (1 - beta2) * (dw * dw)
+    t = int(t) + 1
+    # With r = sqrt(1 - beta2 ** t):  1 / (sqrt(v) / r + epsilon) = r / (sqrt(v) + r * epsilon).
+    r = math.sqrt(1 - beta2**t)
+    rate = learning_rate * r / (1 - beta1**t)
+    return w - rate * m / (np.sqrt(v) + epsilon * r), {"m": m, "v": v, "t": t}
 
 
-def adamw(w, dw, config=None):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019):
-    as `adam`, from w * (1 - learning_rate * weight_decay) instead of w.
+@update_rule(
+    learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, m=None, v=None, t=0, weight_decay=1e-2
+)
+def adamw(w, dw, learning_rate, beta1, beta2, epsilon, m, v, t, weight_decay):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019): as `adam`, from
+    w * (1 - learning_rate * weight_decay) instead of w.
 
     Settings: those of `adam`, and weight_decay (1e-2).  State: that of `adam`.
     """
-    config, settings = _settings("adamw", w, dw, config)
-    return _adam(w, dw, config, *settings), config
-
-
-def _adam(w, dw, config, rate, beta1, beta2, epsilon, m, v, t, weight_decay):
-    t = int(t) + 1
-    root = math.sqrt(1 - beta2**t)  # taken out of the root of v / (1 - beta2 ** t)
-    scale, epsilon = rate * root / (1 - beta1**t), epsilon * root
-
-    def step(w, dw, m, v, next_w, next_m, next_v):
-        np.multiply(beta1, m, out=next_m)
-        next_m += (1 - beta1) * dw
-        np.multiply(beta2, v, out=next_v)
-        next_v += (1 - beta2) * (dw * dw)
-        np.multiply(-scale, next_m, out=next_w)
-        next_w /= np.sqrt(next_v) + epsilon
-        next_w += w * (1 - rate * weight_decay) if weight_decay else w
-
-    next_w, m, v = _by_blocks(step, w, dw, config, m, v)
-    config.update(m=m, v=v, t=t)
-    return next_w
-
-
-BLOCK = 2**18  # entries: what a step makes on the way is no larger than a block
-FEW = 4  # blocks: for fewer it does not pay to wake another thread
-
-
-def _by_blocks(step, w, dw, config, *state):
-    """step(w, dw, *state, next_w, *next_state), which writes the last ones, on blocks of the arrays.
-
-    Entry by entry it is the same as at once; the workers share the blocks. Returns
-    [next_w, *next_state], shaped as w and of its dtype.
-    """
-    results = [np.empty(w.shape, w.dtype), *(_next(state, w, config) for state in state)]
-    count = math.ceil(w.size / BLOCK)
-    if count < FEW:
-        step(w, dw, *state, *results)
-        return results
-    arrays = [a.reshape(-1) for a in (w, dw, *state, *results)]
-    run(lambda block: step(*(a[block] for a in arrays)), slices(w.size, count))
-    return results
-
-
-def _next(state, w, config):
-    """Where the state's next value goes: into a new array, or into its own in a PrivateConfig, unless
-    that one has another order or precision.
-    """
-    in_place = isinstance(config, PrivateConfig) and state.flags.carray and state.dtype == w.dtype
-    return state if in_place else np.empty(w.shape, w.dtype)
+    decayed = w * (1 - learning_rate * weight_decay)
+    return adam.formula(decayed, dw, learning_rate, beta1, beta2, epsilon, m, v, t)
 
 
 UPDATE_RULES = {
@@ -180,40 +157,53 @@ UPDATE_RULES = {
     "adam": adam,
     "adamw": adamw,
 }
+CONFIGS = {name: rule.defaults for name, rule in UPDATE_RULES.items()}
 
 
-# What each config may hold, with defaults; None stands for an array of zeros, shaped as w.
-_MOMENTUM = dict(learning_rate=1e-2, momentum=0.9, velocity=None)
-_ADAM = dict(learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, m=None, v=None, t=0)
-CONFIGS = {
-    "sgd": dict(learning_rate=1e-2),
-    "sgd_momentum": _MOMENTUM,
-    "nesterov_momentum": _MOMENTUM,
-    "rmsprop": dict(learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8, cache=None),
-    "adam": _ADAM,
-    "adamw": {**_ADAM, "weight_decay": 1e-2},
-}
-
-
-def _settings(rule, w, dw, config):
-    """The caller's dict (a new one for None), and the values of the rule's keys in their order."""
-    if np.shape(dw) != np.shape(w):
-        raise ValueError(f"{rule}: dw has shape {np.shape(dw)}, expected that of w, {np.shape(w)}.")
-    config = {} if config is None else config
-    known = CONFIGS[rule]
-    refuse_unknown(rule, config, known, kind="config keys")
-    return config, [_value(rule, w, key, config.get(key, known[key])) for key in known]
+# ---------------------------------------------------------------------------- from formula to rule
 
 
 def _value(rule, w, key, value):
-    """State as an array shaped as w, settings as plain numbers: a NumPy one would widen float32."""
+    """State as an array like w. Settings as plain numbers: a NumPy float64 would widen float32."""
+    if isinstance(value, float):
+        return value
     if value is None:
-        return np.zeros_like(w)
-    if isinstance(value, float) or np.ndim(value) == 0:
+        return np.zeros(w.shape, w.dtype)
+    if np.ndim(value) == 0:
         return float(value)
     if np.shape(value) != np.shape(w):
         raise ValueError(f"{rule}: {key} has shape {np.shape(value)}, but w has {np.shape(w)}.")
-    return value
+    return _like(w, value)
+
+
+def _like(w, array):
+    """The array in C order and with w's dtype; a plain number as it is."""
+    return np.asarray(array, w.dtype, order="C") if isinstance(array, np.ndarray) else array
+
+
+BLOCK = 2**18  # entries: what a formula makes on the way is no larger than a block
+FEW_BLOCKS = 8  # for fewer it does not pay to wake another thread
+
+
+def _by_blocks(formula, w, dw, values):
+    """formula(w, dw, *values), where `values` is a dict; in blocks if w is large."""
+    count = math.ceil(w.size / BLOCK)
+    if count < FEW_BLOCKS:
+        return formula(w, dw, *values.values())
+    flat = [v.reshape(-1) if isinstance(v, np.ndarray) else v for v in (w, dw, *values.values())]
+    next_w = np.empty(w.size, w.dtype)
+    whole = {k: np.empty(w.size, w.dtype) for k, v in values.items() if isinstance(v, np.ndarray)}
+
+    def compute(k):
+        block = slice(w.size * k // count, w.size * (k + 1) // count)
+        next_w[block], state = formula(*(v[block] if isinstance(v, np.ndarray) else v for v in flat))
+        for key in state.keys() & whole.keys():
+            whole[key][block] = state[key]
+        return state
+
+    state = run(compute, range(count))[0]  # for the keys, and the numbers, which all blocks share
+    arrays = {key: whole[key].reshape(w.shape) for key in state if key in whole}
+    return next_w.reshape(w.shape), state | arrays
 
 
 # ---------------------------------------------------------------------------- schedules

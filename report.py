@@ -1,10 +1,10 @@
-"""The closing report of a classifier: its error with an interval, class by class, and the confusion."""
+"""The report on a classifier: accuracy with an interval, class by class, and the confusion matrix."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from .vis_utils import confusion_matrix
+__all__ = ["ClassReport", "class_report", "confusion_matrix", "wilson_interval"]
 
 
 def wilson_interval(right, total, confidence=0.95):
@@ -17,7 +17,7 @@ def wilson_interval(right, total, confidence=0.95):
 
 @dataclass(frozen=True)
 class ClassReport:
-    """How a classifier did on examples whose classes are known; prints as a table.
+    """How a classifier did on examples whose classes are known. It prints as a table.
 
     counts  (C, C): entry (i, j) is how many of class i were taken for class j
     """
@@ -27,19 +27,22 @@ class ClassReport:
 
     @property
     def total(self):
+        """The number of examples."""
         return int(self.counts.sum())
 
     @property
     def right(self):
+        """The number of examples whose class was predicted."""
         return int(np.trace(self.counts))
 
     @property
     def accuracy(self):
+        """The share of examples whose class was predicted."""
         return self.right / self.total
 
     @property
     def interval(self):
-        """95 % for the accuracy."""
+        """The 95 % interval of the accuracy."""
         return wilson_interval(self.right, self.total)
 
     def rows(self):
@@ -62,6 +65,19 @@ class ClassReport:
             shown = [f"{v:.4f}" if v is not None else "-" for v in (recall, precision)]
             lines.append(f"{name!s:12} {examples:8} {shown[0]:>8} {shown[1]:>9}  {worst}")
         return "\n".join(lines)
+
+
+def confusion_matrix(y, predicted, num_classes):
+    """counts (C, C): entry (i, j) is how many of class i were taken for class j."""
+    counts = np.zeros((num_classes, num_classes), int)
+    for name, labels in (("y", np.asarray(y)), ("predicted", np.asarray(predicted))):
+        if labels.size and not (0 <= labels.min() and labels.max() < num_classes):
+            raise ValueError(
+                f"confusion_matrix: {name} holds labels from {labels.min()} to {labels.max()}, "
+                f"expected 0 to {num_classes - 1}."
+            )
+    np.add.at(counts, (np.asarray(y), np.asarray(predicted)), 1)
+    return counts
 
 
 def class_report(y, predicted, class_names=None):

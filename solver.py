@@ -1,23 +1,27 @@
-"""The Solver: mini-batches, steps, accuracy, history, checkpoints.
+"""The Solver: mini-batches, steps, epochs. What happens beside them is done by callbacks.
 
 It knows a model by two things only: `params`, a dict of arrays, and `loss(X, y) -> loss, grads`,
-with `loss(X) -> scores`. Two more are used if a model has them: `state`, arrays to be kept along
-with the parameters, and `step`, which is set to the number of the step before each one.
+with `loss(X) -> scores`. It uses two more if a model has them: `state`, a dict of arrays to be kept
+along with the parameters, and `step`, which it sets to the number of the step before each one.
 """
 
 import contextlib
 import functools
-import itertools
-import sys
 import time
 
 import numpy as np
 
 from . import optim
-from .engine.errors import check_range, look_up, refuse_unknown
-from .engine.files import read_checkpoint, write_checkpoint
+from .callbacks import call_what_is_due, callbacks_for, watched
+from .engine import diagnosis
+from .engine.checkpoints import described, load_params
+from .engine.diagnosis import check_callable, check_count
+from .engine.errors import look_up, refuse_unknown
 from .engine.randomness import generator, new_seed
-from .engine.workers import Ahead, workers
+from .engine.resuming import Resumable
+from .engine.workers import Later, session
+
+__all__ = ["SAMPLING", "DivergenceError", "Solver", "load_params"]
 
 SAMPLING = {
     "permutation": "each epoch sees every example once, in a new order",
@@ -29,15 +33,16 @@ class DivergenceError(FloatingPointError):
     """The loss is not finite any more."""
 
 
-class Solver:
+class Solver(Resumable):
     """Trains a model:  `Solver(model, data, update_rule='adam', num_epochs=5).train()`.
 
     data  dict with X_train, y_train and, if any, X_val, y_val: examples along the first axis, labels
           as integers. `transform`, if there, is called on each batch of X before the model sees it,
-          so that images can stay bytes until then. (It may be called by a worker while the step
-          before ends, and should look at nothing but X.)
+          so that images can stay bytes until then. A worker may call it while the step before ends,
+          so it should look at nothing but X.
 
-    update_rule        a name in optim.UPDATE_RULES
+    update_rule        a name in optim.UPDATE_RULES, or a function rule(w, dw, config) that returns
+                       next_w, config and writes its state into config as new arrays or numbers
     optim_config       the rule's settings, such as {'learning_rate': 1e-3}; never written to
     lr_decay           the learning rate's factor after each epoch (1.0)
     schedule           instead of lr_decay: schedule(step, epoch) -> factor, see optim.SCHEDULES
@@ -51,28 +56,28 @@ class Solver:
     checkpoint_name    after each epoch everything is saved to this file, with '.npz' added
     sampling           'permutation', or 'replacement' as the course does
     augment            augment(X, rng) -> X, on each training batch, before `transform`
-    views              functions X -> X on images that are to be classified, before `transform`: their
-                       scores are added up to predict, at every look at an accuracy (None: the
-                       images as they are; see augment.views)
-    stop               stop(solver) -> truth, asked after each epoch; a string is printed
-                       (see stopping.py)
+    views              functions X -> X on images that are to be classified, before `transform`; their
+                       scores are added up to predict (None: the images as they are; see augment.views)
+    stop               stop(solver) -> truth, asked after each epoch; a string is printed (stopping.py)
     validate_every     steps between looks at the validation accuracy for the best parameters, besides
                        the one after each epoch (None)
     trainable          names of the parameters that are updated (None: all); the rest stays as it is
+    callbacks          a list of callbacks, see callbacks.py
     workers            threads, or processes where parts are small, that share a batch's work (None:
                        one a processor); results are the same
     seed               of batches, augmentation and accuracy samples; None draws one, kept in `seed`
 
     After training `model.params` is the best on the validation set (the last, if there is none).
     loss_history (a loss a step), train_acc_history and val_acc_history (after the first step and
-    each epoch), history (a dict an epoch), best_val_acc, best_params, epoch, iteration.
+    each epoch), history (a dict an epoch), best_val_acc, best_params; epoch and iteration count what
+    is done, step_in_epoch the steps of the epoch under way. stop_training: see callbacks.py.
     """
 
     def __init__(
         self,
         model,
-        data,
-        *,
+        data=None,
+        *more,
         update_rule="sgd",
         optim_config=None,
         lr_decay=1.0,
@@ -91,65 +96,86 @@ class Solver:
         stop=None,
         validate_every=None,
         trainable=None,
+        callbacks=(),
         workers=None,
         seed=None,
         **unknown,
     ):
-        refuse_unknown("Solver", unknown, KEYWORDS, "keyword arguments", TypeError)
-        self.model = model
-        self._take_data(data)
+        diagnosis.refuse_keywords(unknown, KEYWORDS, RULE_SETTINGS)
+        diagnosis.check_model(model)
+        self.model, self.data = model, diagnosis.checked_data(data, more)
+        self._take_data()
+        self._take_rule(update_rule, optim_config, lr_decay, schedule)
         look_up("Solver", SAMPLING, sampling, "sampling")
-        self.rule = look_up("Solver", optim.UPDATE_RULES, update_rule, "update_rule")
-        self.optim_config = _numbers(optim_config or {})
-        known = optim.CONFIGS.get(update_rule, self.optim_config)
-        refuse_unknown(f"Solver, {update_rule}", self.optim_config, known, "keys of optim_config")
-        if schedule is not None and lr_decay != 1.0:
-            raise ValueError("Solver: both lr_decay and schedule came, expected one of them.")
-        check_range("Solver", "lr_decay", lr_decay, 0, float("inf"), open_low=True)
-        _check_count("num_epochs", num_epochs, low=0)
-        _check_count("batch_size", batch_size)
-        if batch_size > self.num_train:
-            raise ValueError(
-                f"Solver: batch_size = {batch_size}, but there are {self.num_train} training "
-                f"examples; expected a batch of 1 to {self.num_train}."
-            )
-        self.update_rule = update_rule
-        self.schedule = schedule or functools.partial(optim.epoch_decay, factor=lr_decay)
+        check_count("num_epochs", num_epochs, low=0)
+        diagnosis.check_batch_size(batch_size, self.num_train)
         self.batch_size, self.num_epochs, self.sampling = batch_size, num_epochs, sampling
+        check_count("num_train_samples", num_train_samples, optional=True)
+        check_count("num_val_samples", num_val_samples, optional=True)
         self.num_train_samples, self.num_val_samples = num_train_samples, num_val_samples
-        self.print_every, self.verbose, self.progress = print_every, verbose, progress
-        self.checkpoint_name, self.augment, self.stop = checkpoint_name, augment, stop
-        self.views = _checked_views(views)
-        if validate_every is not None:
-            _check_count("validate_every", validate_every)
-        self.validate_every, self.workers = validate_every, workers
+        check_callable("augment", augment, "augment(X, rng) -> X")
+        self.augment, self.views = augment, diagnosis.checked_views(views) or (_as_they_are,)
         self.trainable = list(model.params) if trainable is None else list(trainable)
         refuse_unknown("Solver", self.trainable, model.params, "names in trainable")
-        if validate_every and self.X_val is None:
-            raise ValueError("Solver: validate_every came, but data has no X_val.")
-        self._seed_was_given = seed is not None
-        self.seed = seed if self._seed_was_given else new_seed()
-        self._reset()
+        self.seed_was_given = seed is not None
+        check_count("seed", seed, low=0, optional=True)
+        self.seed = int(seed) if self.seed_was_given else new_seed()
+        self.verbose, self.print_line, self.workers = verbose, print, workers
+        self.validate_every = validate_every
+        kept = dict(
+            print_every=print_every, progress=progress, validate_every=validate_every, stop=stop
+        )
+        self.callbacks = callbacks_for(self, callbacks, **kept, checkpoint_name=checkpoint_name)
+        self.begin_at_zero()
 
-    def _reset(self):
-        self.epoch = self.iteration = 0
-        self.loss_history, self.train_acc_history, self.val_acc_history = [], [], []
-        self.history = []
-        self.best_val_acc, self.best_params, self._best_state = -1.0, {}, None
-        self._last = None  # parameters and state to go on from, once the best ones are in place
-        self.optim_configs = self._new_configs()
-        self._bar = None
+    def _take_data(self):
+        data = self.data
+        self.X_train, self.y_train = diagnosis.checked_split(data, "train")
+        has_val = "X_val" in data or "y_val" in data
+        self.X_val, self.y_val = diagnosis.checked_split(data, "val") if has_val else (None, None)
+        transform = data.get("transform")
+        check_callable("transform", transform, "transform(X) -> X")
+        self.transform, self.num_train = transform or _as_they_are, len(self.X_train)
+        classes = self.model.loss(self.transform(self.X_train[:1])).shape[1]
+        diagnosis.check_labels("train", self.y_train, classes)
+        diagnosis.check_labels("val", self.y_val, classes)
 
-    def _new_configs(self):
-        return {name: optim.PrivateConfig(self.optim_config) for name in self.model.params}
+    def _take_rule(self, rule, optim_config, lr_decay, schedule):
+        names = [name for name, function in optim.UPDATE_RULES.items() if function is rule]
+        self.rule = (
+            rule if callable(rule) else look_up("Solver", optim.UPDATE_RULES, rule, "update_rule")
+        )
+        self.update_rule = names[0] if names else described(rule)
+        self.rule_keys = getattr(self.rule, "defaults", {})  # empty for a function without them
+        self.optim_config = diagnosis.numbers(optim_config)
+        if self.rule_keys:
+            who = f"Solver, {self.update_rule}"
+            refuse_unknown(who, self.optim_config, self.rule_keys, "keys of optim_config")
+        self.base_rate = {**self.rule_keys, **self.optim_config}.get("learning_rate")
+        diagnosis.check_schedule(schedule, lr_decay, self.update_rule, self.base_rate)
+        self.schedule = schedule or functools.partial(optim.epoch_decay, factor=lr_decay)
+
+    def __repr__(self):
+        parameters = sum(p.size for p in self.model.params.values())
+        examples = f"{self.num_train} examples"
+        if self.X_val is not None:
+            examples += f", {len(self.X_val)} to validate"
+        settings = "".join(f", {key} {value:g}" for key, value in self.optim_config.items())
+        steps = self.iterations_per_epoch
+        return (
+            f"Solver: {type(self.model).__name__} with {parameters} parameters on {examples};\n"
+            f"  {self.update_rule}{settings}; schedule {described(self.schedule)};\n"
+            f"  {self.num_epochs} epochs of {steps} steps, {self.batch_size} examples each; "
+            f"seed {self.seed}; {self.epoch} epochs and {self.iteration} steps done"
+        )
 
     # ------------------------------------------------------------------ training
 
     def train(self):
         """Train for what is left of num_epochs, then put the best parameters in place.
 
-        Raises DivergenceError at the first loss that is not finite. Called again after num_epochs
-        was raised it goes on from the last parameters, not from the best.
+        Raises DivergenceError at the first loss that is not finite. Called again, after an error or
+        Ctrl-C or when num_epochs was raised, it goes on from the last parameters, not from the best.
         """
         for _ in self.epochs():
             pass
@@ -160,131 +186,115 @@ class Solver:
         A loop may look at the solver, change it, or break off. At the end, and on a break, the best
         parameters are put in place.
         """
-        if self._last is not None:
-            self._put(*self._last)
-            self._last = None  # a checkpoint on the way is of what is trained now
-        quiet = np.errstate(over="ignore", invalid="ignore")  # the loss is looked at instead
-        with workers(self.workers), self._open_bar() as self._bar, quiet:
-            try:
-                stopped = False
-                while self.epoch < self.num_epochs and not stopped:
-                    yield self._train_epoch()
-                    stopped = self._asked_to_stop()
-            finally:
-                self._last = self._current()
-                if self.best_params:
-                    self._put(self.best_params, self._best_state)
+        with session(self.workers) as threads, watched(self):
+            while self.due or (self.epoch < self.num_epochs and not self.stop_training):
+                # The loss is looked at, so NumPy need not warn of overflow on the way to it.
+                with threads.at_work(), np.errstate(over="ignore", invalid="ignore"):
+                    is_whole = self._train_epoch()
+                if is_whole:
+                    yield self.history[-1]
+            self._say_why_it_stops()
+        self.stop_training = False
 
     def _train_epoch(self):
-        started, first = time.perf_counter(), len(self.loss_history)
-        for X, y, ahead in self._examples(self._batches()):
-            self._step(X, y, ahead)
-            self._show_step(len(y))
-            if self.iteration == 1:
-                self._measure()
-            elif self._validates_after(self.iteration):
-                self._validate()
-        seconds = time.perf_counter() - started
-        rate = self._learning_rate()
-        self.epoch += 1
-        train_acc, val_acc = self._measure()
-        record = {
-            "epoch": self.epoch,
-            "loss": float(np.mean(self.loss_history[first:])),
-            "train_acc": train_acc,
-            "val_acc": val_acc,
-            "learning_rate": rate,
-            "seconds": seconds,
-        }
-        self.history.append(record)
-        if self.checkpoint_name:
-            self.save_checkpoint(f"{self.checkpoint_name}.npz")
-        return record
+        """Take the steps that are left of this epoch and end it. False if a callback stops it."""
+        if self.due is None or self.due[0] == "on_step_end":
+            started = time.perf_counter()
+            call_what_is_due(self)  # after a step that was broken off here
+            for _ in self._steps(self._batches()[self.step_in_epoch :]):
+                call_what_is_due(self)
+            if self.step_in_epoch < self.iterations_per_epoch:
+                return False
+            self.end_epoch(time.perf_counter() - started)
+        call_what_is_due(self)
+        return True
 
     def _batches(self):
-        """The epoch's batches, as arrays of indices into the training set."""
-        rng = generator(self.seed, "shuffle", self.epoch)
+        """The epoch's batches: a list of arrays of indices into the training set."""
+        rng, steps = generator(self.seed, "shuffle", self.epoch), self.iterations_per_epoch
         if self.sampling == "replacement":
-            for _ in range(self.iterations_per_epoch):
-                yield rng.integers(self.num_train, size=self.batch_size)
-            return
+            return [rng.integers(self.num_train, size=self.batch_size) for _ in range(steps)]
         order = rng.permutation(self.num_train)
-        for start in range(0, self.num_train, self.batch_size):
-            yield order[start : start + self.batch_size]
+        return [order[k * self.batch_size : (k + 1) * self.batch_size] for k in range(steps)]
 
-    def _examples(self, batches):
-        """X and y of each batch, and the next batch as an `Ahead` of its step: for a worker, unless
-        accuracies are measured in between, which call `transform`, too, or images are augmented,
-        which all workers may share.
-        """
-        ahead = Ahead(functools.partial(self._prepared, next(batches)), runs=0)
-        for index in itertools.chain(batches, [None]):
-            X, y = ahead.result()
-            here = self.augment is not None or self._validates_after(self.iteration + 1)
-            runs = 0 if here or index is None else ahead.runs  # 0 in the first step, too
-            ahead = Ahead(functools.partial(self._prepared, index), runs)
-            yield X, y, ahead
+    def _steps(self, batches):
+        """Take a step with each batch of indices, and yield after it, until stop_training is set."""
+        batches = iter(batches)
+        batch = self._later(next(batches, None), self.iteration)
+        while batch is not None and not self.stop_training:
+            X, y = batch.result()
+            batch = self._later(next(batches, None), self.iteration + 1)
+            self._step(X, y, batch if self._may_prepare(batch) else contextlib.nullcontext())
+            yield
 
-    def _validates_after(self, iteration):
-        return self.validate_every and iteration % self.validate_every == 0
+    def _later(self, index, iteration):
+        """The batch of these indices as the model gets it, when it is asked for; None for None."""
+        return None if index is None else Later(functools.partial(self._prepared, index, iteration))
 
-    def _prepared(self, index):
-        """A batch as the model gets it: X and y."""
+    def _prepared(self, index, iteration):
         X = self.X_train[index]
         if self.augment is not None:
-            X = self.augment(X, generator(self.seed, "augmentation", self.iteration))
+            X = self.augment(X, generator(self.seed, "augmentation", iteration))
         return self.transform(X), self.y_train[index]
 
-    def _step(self, X, y, ahead):
-        """One batch, one gradient, one update of every parameter."""
+    def _may_prepare(self, batch):
+        """Whether a worker may prepare the batch after this step beside it. No, if accuracies are
+        measured in between, which call `transform`, too, or images are augmented, which all workers
+        may share.
+        """
+        step, every = self.iteration + 1, self.validate_every
+        is_measured = step == 1 or (every and step % every == 0)
+        return batch is not None and self.augment is None and not is_measured
+
+    def _step(self, X, y, beside):
+        """One gradient and one update of every parameter. Broken off, it is done or not done at all."""
+        step = self.iteration
+        self.begin_step()
         if hasattr(self.model, "step"):
-            self.model.step = self.iteration
-        with ahead:
+            self.model.step = step
+        with beside:
             loss, grads = self.model.loss(X, y)
-        self.iteration += 1
-        self.loss_history.append(float(loss))
+        rate = self.learning_rate_at(step, self.epoch)
         if not np.isfinite(loss):
-            raise DivergenceError(self._diagnosis(loss, X, grads))
-        rate, updated = self._learning_rate(step=self.iteration - 1), {}
+            self.loss_history[step:] = [float(loss)]
+            facts = X, self.model.params, grads, self.epoch, rate
+            raise DivergenceError(diagnosis.divergence(self.loss_history, *facts))
+        self.end_step(float(loss), *self._updated(grads, rate))
+
+    def _updated(self, grads, rate):
+        """New parameters and configs; nothing that is in use is written to."""
+        params, configs = {}, {}
         for name in self.trainable:
-            w, config = self.model.params[name], self.optim_configs[name]
+            config = dict(self.optim_configs[name])
             if rate is not None:
                 config["learning_rate"] = rate
-            updated[name], self.optim_configs[name] = self.rule(w, grads[name], config)
-        self.model.params.update(updated)
+            w, dw = self.model.params[name], diagnosis.gradient_of(name, grads)
+            result = self.rule(w, dw, config)
+            params[name], configs[name] = diagnosis.checked_update(self.update_rule, name, w, result)
+        return params, configs
 
-    def _learning_rate(self, step=None):
-        """The base rate times the schedule; None for a rule that has none."""
-        defaults = optim.CONFIGS.get(self.update_rule, {})
-        base = self.optim_config.get("learning_rate", defaults.get("learning_rate"))
-        step = self.iteration if step is None else step
-        return None if base is None else float(base) * float(self.schedule(step, self.epoch))
+    def learning_rate_at(self, step, epoch):
+        """The base rate times the schedule's factor; None for a rule without one."""
+        return None if self.base_rate is None else self.base_rate * float(self.schedule(step, epoch))
 
-    def _diagnosis(self, loss, X, grads):
-        """What is not finite first, and the likely cause."""
-        last = next((v for v in reversed(self.loss_history) if np.isfinite(v)), None)
-        who = f"Solver: the loss is {loss} at iteration {self.iteration} (epoch {self.epoch + 1})"
-        came = f"{who}; the last finite one was {last}."
-        if not np.all(np.isfinite(X)):
-            return f"{came} The batch itself is not finite: look at the data and their transform."
-        for kind, arrays in (("parameter", self.model.params), ("gradient of", grads)):
-            for name, array in arrays.items():
-                if not np.all(np.isfinite(array)):
-                    return f"{came} The first {kind} {name} that is not finite. {self._cure(X)}"
-        sizes = {name: float(np.max(np.abs(p))) for name, p in self.model.params.items()}
-        largest = max(sizes, key=sizes.get)
-        return f"{came} {largest} has grown to {sizes[largest]:.1e}. {self._cure(X)}"
+    @property
+    def iterations_per_epoch(self):
+        """Steps an epoch."""
+        if self.sampling == "replacement":
+            return self.num_train // self.batch_size
+        return -(-self.num_train // self.batch_size)
 
-    def _cure(self, X):
-        rate = self._learning_rate(step=self.iteration - 1)
-        cure = (
-            "The learning rate is too high"
-            if rate is None
-            else (f"The likely cause is the learning rate of {rate:g}: try {rate / 10:g}")
-        )
-        scale = float(np.max(np.abs(X), initial=0.0))
-        unscaled = f", or scale the inputs, which go up to {scale:g}" if scale > 30 else ""
-        return f"{cure}{unscaled}."
+    def say(self, line):
+        """Print a line, above the progress bar if there is one, unless verbose is False."""
+        if self.verbose:
+            self.print_line(line)
+
+    def _say_why_it_stops(self):
+        if isinstance(self.stop_training, str):
+            where = f"after epoch {self.epoch}"
+            if self.step_in_epoch:
+                where = f"in epoch {self.epoch + 1}, after step {self.iteration}"
+            self.say(f"Stopped {where}: {self.stop_training}")
 
     # ------------------------------------------------------------------ accuracy
 
@@ -315,289 +325,15 @@ class Solver:
             X, y = X[index], y[index]
         return float(np.mean(self.predict(X, batch_size) == y))
 
-    def _measure(self):
-        """Accuracies of now into the histories, and the parameters kept if they are the best."""
-        train_acc = self.check_accuracy(self.X_train, self.y_train, self.num_train_samples)
-        self.train_acc_history.append(train_acc)
-        said = f"(Epoch {self.epoch} / {self.num_epochs}) train acc: {train_acc:f}"
-        val_acc = None
-        if self.X_val is not None:
-            val_acc = self._validate()
-            self.val_acc_history.append(val_acc)
-            said += f"; val_acc: {val_acc:f}"
-        self._say(said)
-        return train_acc, val_acc
-
-    def _validate(self):
-        """The validation accuracy of now; the parameters are kept if it is the best."""
-        val_acc = self.check_accuracy(self.X_val, self.y_val, self.num_val_samples)
-        if val_acc > self.best_val_acc:
-            self.best_val_acc = val_acc
-            self.best_params, self._best_state = self._current()
-        return val_acc
-
-    # ------------------------------------------------------------------ checkpoints
-
-    def save_checkpoint(self, path):
-        """Everything that training needs to go on as if it had never stopped, in one .npz file.
-
-        The file is replaced only when the new one is whole.
-        """
-        params, state = self._last if self._last is not None else self._current()
-        groups = {"params": params, "state": state, "best": self.best_params}
-        groups["best_state"] = self._best_state
-        arrays = {f"{g}/{k}": v for g, group in groups.items() for k, v in (group or {}).items()}
-        scalars = {}
-        for name, config in self.optim_configs.items():
-            for key, value in config.items():
-                if isinstance(value, np.ndarray):
-                    arrays[f"optim/{name}/{key}"] = value
-                else:
-                    scalars[f"{name}/{key}"] = float(value)
-        meta = {
-            "format": 1,
-            "settings": self._settings(),
-            "seed": self.seed,
-            "epoch": self.epoch,
-            "iteration": self.iteration,
-            "best_val_acc": self.best_val_acc,
-            "history": self.history,
-            "loss_history": self.loss_history,
-            "train_acc_history": self.train_acc_history,
-            "val_acc_history": self.val_acc_history,
-            "optim": scalars,
-        }
-        write_checkpoint(path, arrays, meta)
-
-    def load_checkpoint(self, path):
-        """Take up a saved run: `Solver(model, data, same settings)`, load_checkpoint, train.
-
-        Raises ValueError if the file is not a checkpoint, or is one of another model or of other
-        settings; num_epochs may differ. The solver and the model are changed only if all is well.
-        """
-        arrays, meta = read_checkpoint(path)
-        groups = {g: {} for g in ("params", "state", "best", "best_state", "optim")}
-        for name, array in arrays.items():
-            group, _, key = name.partition("/")
-            groups.get(group, {})[key] = array
-        self._check_checkpoint(path, groups["params"], meta)
-        for name in KEPT:
-            setattr(self, name, meta[name])
-        self._put(groups["params"], groups["state"] or None)
-        self.best_params, self._best_state = groups["best"], groups["best_state"] or None
-        self._last = None
-        self.optim_configs = self._new_configs()
-        for kept in (meta["optim"], groups["optim"]):
-            for name, value in kept.items():
-                parameter, key = name.rsplit("/", 1)
-                self.optim_configs[parameter][key] = value
-
-    def _check_checkpoint(self, path, params, meta):
-        missing = [k for k in (*KEPT, "format", "settings", "optim") if k not in meta]
-        if missing or meta["format"] != 1:
-            raise ValueError(f"{path}: not a checkpoint of this version; it lacks {missing}.")
-        shapes = {name: p.shape for name, p in params.items()}
-        expected = {name: p.shape for name, p in self.model.params.items()}
-        if shapes != expected:
-            raise ValueError(
-                f"{path}: holds parameters {shapes}, but the model has {expected}; "
-                "expected a checkpoint of the same model."
-            )
-        ours, theirs = self._settings(), meta["settings"]
-        if self._seed_was_given:
-            ours, theirs = {**ours, "seed": self.seed}, {**theirs, "seed": meta["seed"]}
-        differing = [k for k in ours if ours[k] != theirs.get(k)]
-        if differing:
-            k = differing[0]
-            raise ValueError(
-                f"{path}: was trained with {k} = {theirs.get(k)!r}, but the Solver has {ours[k]!r}; "
-                "expected the same settings."
-            )
-
-    def _settings(self):
-        """What must be the same for a resumed run to repeat an uninterrupted one; JSON."""
-        return {
-            "update_rule": self.update_rule,
-            "optim_config": self.optim_config,
-            "schedule": described(self.schedule),
-            "batch_size": self.batch_size,
-            "sampling": self.sampling,
-            "num_train": self.num_train,
-            "trainable": self.trainable,
-            "validate_every": self.validate_every,
-        }
-
-    def _current(self):
-        """The model's parameters and state, as copies."""
-        params = {name: p.copy() for name, p in self.model.params.items()}
-        return params, getattr(self.model, "state", None)
-
-    def _put(self, params, state):
-        self.model.params.update({name: p.copy() for name, p in params.items()})
-        if state is not None:
-            self.model.state = state
-
-    # ------------------------------------------------------------------ data and what is shown
-
-    def _take_data(self, data):
-        self.data = data
-        self.X_train, self.y_train = _checked(data, "train")
-        self.X_val, self.y_val = _checked(data, "val") if "X_val" in data else (None, None)
-        self.transform = data.get("transform") or _as_they_are
-        self.num_train = len(self.X_train)
-        classes = self.model.loss(self.transform(self.X_train[:1])).shape[1]
-        for split, y in (("train", self.y_train), ("val", self.y_val)):
-            if y is not None and not (0 <= y.min() and y.max() < classes):
-                at = int(np.argmax((y < 0) | (y >= classes)))
-                raise ValueError(
-                    f"Solver: y_{split}[{at}] = {y[at]}, but the model has {classes} classes; "
-                    f"expected labels from 0 to {classes - 1}."
-                )
-
-    @property
-    def iterations_per_epoch(self):
-        if self.sampling == "replacement":
-            return self.num_train // self.batch_size
-        return -(-self.num_train // self.batch_size)
-
-    def _asked_to_stop(self):
-        reason = self.stop(self) if self.stop is not None else False
-        if isinstance(reason, str):
-            self._say(f"Stopped after epoch {self.epoch}: {reason}")
-        return bool(reason)
-
-    def _show_step(self, images):
-        t, every = self.iteration - 1, self.print_every
-        if self._bar is not None:
-            self._bar.set_description(f"epoch {self.epoch + 1}/{self.num_epochs}", refresh=False)
-            shown = {"loss": f"{self.loss_history[-1]:.4f}"}
-            if self.val_acc_history:
-                shown["val_acc"] = f"{self.val_acc_history[-1]:.4f}"
-            self._bar.set_postfix(shown, refresh=False)
-            self._bar.update(images)
-        if every and t % every == 0:
-            total = self.num_epochs * self.iterations_per_epoch
-            self._say(f"(Iteration {t + 1} / {total}) loss: {self.loss_history[-1]:f}")
-
-    def _say(self, line):
-        if self.verbose:
-            if self._bar is not None:
-                self._bar.write(line)
-            else:
-                print(line)
-
-    def _open_bar(self):
-        """A bar that counts images; at most two updates a second, so that no notebook drowns."""
-        watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-        if not self.verbose or not (watched if self.progress is None else self.progress):
-            return contextlib.nullcontext()
-        from tqdm import tqdm  # when first needed: it costs time at import
-
-        return tqdm(
-            total=self.num_epochs * self.num_train,
-            initial=self.epoch * self.num_train,
-            unit=" images",
-            mininterval=0.5,
-            dynamic_ncols=True,
-        )
-
-
-KEPT = (
-    "seed",
-    "epoch",
-    "iteration",
-    "best_val_acc",
-    "history",
-    "loss_history",
-    "train_acc_history",
-    "val_acc_history",
-)
-KEYWORDS = tuple(Solver.__init__.__kwdefaults__)
-
-
-def load_params(model, path, best=True):
-    """Put a checkpoint's parameters and state into a model: the best on validation, or the last."""
-    arrays, _ = read_checkpoint(path)
-    groups = (
-        ("best", "best_state")
-        if best and any(k.startswith("best/") for k in arrays)
-        else (
-            "params",
-            "state",
-        )
-    )
-    params, state = (
-        {k.split("/", 1)[1]: v for k, v in arrays.items() if k.startswith(f"{group}/")}
-        for group in groups
-    )
-    shapes = {name: p.shape for name, p in params.items()}
-    expected = {name: p.shape for name, p in model.params.items()}
-    if shapes != expected:
-        raise ValueError(f"{path}: holds parameters {shapes}, but the model has {expected}.")
-    model.params.update(params)
-    if state:
-        model.state = state
-
 
 def _as_they_are(X):
     return X
 
 
-def _checked_views(views):
-    if views is None:
-        return (_as_they_are,)
-    if not np.iterable(views) or not all(map(callable, views)):
-        raise ValueError(f"Solver: views = {views!r}, expected a list of functions X -> X, or None.")
-    if not len(views):
-        raise ValueError("Solver: views is empty, expected at least one function, or None.")
-    return tuple(views)
-
-
-def _checked(data, split):
-    """X and y of a split, or a ValueError that says what is wrong with them."""
-    missing = [key for key in (f"X_{split}", f"y_{split}") if key not in data]
-    if missing:
-        raise ValueError(f"Solver: data has no {missing}; it holds {sorted(data)}.")
-    X, y = np.asarray(data[f"X_{split}"]), np.asarray(data[f"y_{split}"])
-    if not len(X) or len(X) != len(y) or y.ndim != 1:
-        raise ValueError(
-            f"Solver: X_{split} has {len(X)} examples and y_{split} the shape {y.shape}, "
-            "expected as many labels as examples, and at least one."
-        )
-    if y.dtype.kind not in "iu":
-        raise ValueError(
-            f"Solver: y_{split} has dtype {y.dtype}, expected integers; try y.astype(int)."
-        )
-    if X.dtype.kind == "f" and not (np.isfinite(X.min()) and np.isfinite(X.max())):
-        at = next(n for n in range(len(X)) if not np.all(np.isfinite(X[n])))
-        raise ValueError(f"Solver: X_{split}[{at}] holds NaN or infinity, expected finite numbers.")
-    return X, y
-
-
-def _numbers(optim_config):
-    """A copy of the rule's settings as plain numbers."""
-    wrong = {k: v for k, v in optim_config.items() if np.ndim(v) or isinstance(v, str)}
-    if wrong:
-        raise ValueError(f"Solver: optim_config holds {wrong}, expected one number for each key.")
-    return {k: float(v) for k, v in optim_config.items()}
-
-
-def _check_count(name, value, low=1):
-    if not isinstance(value, int | np.integer) or value < low:
-        raise ValueError(f"Solver: {name} = {value!r}, expected a whole number from {low} up.")
-
-
-def described(value):
-    """A setting in words that two runs can compare: functions by name and what functools.partial
-    binds, also inside lists and dicts; anything else as it is.
-    """
-    if isinstance(value, functools.partial):
-        return [described(value.func), described(value.args), described(value.keywords)]
-    if isinstance(value, list | tuple):
-        return [described(v) for v in value]
-    if isinstance(value, dict):
-        return {key: described(v) for key, v in value.items()}
-    if not callable(value):
-        return value
-    named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+KEYWORDS = tuple(Solver.__init__.__kwdefaults__)
+RULE_SETTINGS = {
+    key
+    for config in optim.CONFIGS.values()
+    for key, default in config.items()
+    if default and key != "t"
+}

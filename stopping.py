@@ -1,10 +1,12 @@
-"""Rules for stopping early: stop(solver) is asked after each epoch, and gives a reason or ''.
+"""Rules for stopping early. The Solver asks stop(solver) after each epoch; it gives a reason or ''.
 
-A rule with settings is given by functools.partial:  Solver(..., stop=partial(patience, epochs=5)).
-The histories of accuracy begin before the first epoch, so that entry e is what e epochs gave.
+functools.partial binds a rule's settings:  Solver(..., stop=partial(patience, epochs=5)).
+The histories of accuracy begin before the first epoch: entry e is the accuracy after e epochs.
 """
 
 from .engine.errors import check_range
+
+__all__ = ["STOPPING_RULES", "patience", "small_gain", "threshold"]
 
 
 def patience(solver, *, epochs):
@@ -16,9 +18,9 @@ def patience(solver, *, epochs):
 
 
 def threshold(solver, *, limit):
-    """The validation error has risen above its best by more than a share: (err - best) / best > limit.
+    """The validation error is above its best by more than a share: (err - best) / best > limit.
 
-    After a best of zero any error is above every share of it.
+    After a best of zero, any error stops the training.
     """
     check_range("threshold", "limit", limit, 0, float("inf"))
     errors = [1 - accuracy for accuracy in _validation("threshold", solver)]

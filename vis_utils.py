@@ -1,6 +1,6 @@
 """Pictures: curves, image grids, filters, mistakes, confusion matrix. None needs a display.
 
-Each function gives a matplotlib Figure, which a notebook shows by itself; `save` writes it.
+Each function returns a matplotlib Figure, which a notebook shows by itself. `save` writes it to a file.
 Images are (N, C, H, W) with C = 1 (grey) or 3 (colour), in any range of numbers.
 """
 
@@ -9,6 +9,20 @@ import math
 import numpy as np
 
 from .engine.files import written_whole
+from .report import confusion_matrix
+
+__all__ = [
+    "confusion_matrix",
+    "plot_bands",
+    "plot_curves",
+    "save",
+    "show_augmented",
+    "show_confusion",
+    "show_filters",
+    "show_images",
+    "show_mistakes",
+    "visualize_grid",
+]
 
 
 def _figure(width, height):
@@ -18,7 +32,7 @@ def _figure(width, height):
 
 
 def save(figure, path):
-    """Write a figure to a file, by its ending a PNG, PDF or SVG; the file is whole or not there."""
+    """Write a figure to a file: PNG, PDF or SVG, by its ending. The file is whole or not there."""
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=120)
     return path
@@ -30,7 +44,7 @@ def save(figure, path):
 def plot_curves(solvers):
     """Loss and accuracy while training: of one Solver, or of several in a dict {name: Solver}.
 
-    With several, colours tell the solvers apart; the loss is smoothed over a fiftieth of the run.
+    The loss is smoothed over a fiftieth of the run. Several solvers have a colour each.
     """
     several = isinstance(solvers, dict)
     solvers = solvers if several else {"": solvers}
@@ -179,19 +193,6 @@ def _displayable(image):
 
 
 # ---------------------------------------------------------------------------- confusion
-
-
-def confusion_matrix(y, predicted, num_classes):
-    """counts (C, C): entry (i, j) is how many of class i were taken for class j."""
-    counts = np.zeros((num_classes, num_classes), int)
-    for name, labels in (("y", np.asarray(y)), ("predicted", np.asarray(predicted))):
-        if labels.size and not (0 <= labels.min() and labels.max() < num_classes):
-            raise ValueError(
-                f"confusion_matrix: {name} holds labels from {labels.min()} to {labels.max()}, "
-                f"expected 0 to {num_classes - 1}."
-            )
-    np.add.at(counts, (np.asarray(y), np.asarray(predicted)), 1)
-    return counts
 
 
 def show_confusion(counts, class_names=None):

@@ -4,6 +4,7 @@ Layers, models and the Solver call these modules; these modules call none of the
 
     images       windows of images as matrices (im2col) and back
     products     matrix products in blocks that BLAS multiplies fast
+    arrays, convolution, pooling   fast passes over arrays, named by what they compute
     parts        a batch that lies in parts
     passes       how a batch goes through a net: cut, spread over the workers, put together
     workers      threads that share a batch's work
@@ -11,6 +12,8 @@ Layers, models and the Solver call these modules; these modules call none of the
     checks       validation of arguments
     errors       the wording of error messages
     checkpoints  saved runs
+    resuming     a training that can be broken off at any moment
+    diagnosis    what is wrong with a Solver's arguments, or why a loss diverged
     files        files that are written whole or not at all
     randomness   one seed for a run, one generator for each draw
 """

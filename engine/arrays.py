@@ -6,8 +6,10 @@ Each function is named by what it computes. The comment says what the obvious wa
 import numpy as np
 
 from .images import as_images
+from .parts import Parts
 
 __all__ = [
+    "as_float",
     "as_floats",
     "cast",
     "feature_products",
@@ -20,28 +22,35 @@ __all__ = [
     "widened",
 ]
 
+HALF = np.dtype(np.float16)
+WHOLE = {"e": np.int16, "f": np.int32, "d": np.int64}  # integers as wide as float16, float32, float64
 
-BITS = {"e": np.int16, "f": np.int32, "d": np.int64}  # whole numbers as wide as float16 to float64
 
+def as_float(who, name, a):
+    """An array as floats: integers and bools become float64, floats and complex stay as they are.
 
-def as_floats(who, *arrays):
-    """The arrays as floats: whole numbers and truth values become float64, others stay as they are.
-
-    Returns a list. Raises ValueError for anything that is not a number.
+    A list of numbers is read as an array, and a batch in parts is taken, too. Raises ValueError for
+    what holds no numbers, by its name.
     """
-    return [a if type(a) is np.ndarray and a.dtype.kind in "fc" else _floats(who, a) for a in arrays]
-
-
-def _floats(who, a):
-    a = np.asarray(a)
+    if type(a) is np.ndarray and a.dtype.kind in "fc":
+        return a
+    try:
+        a = a if isinstance(a, Parts) else np.asarray(a)
+    except ValueError:  # rows of different lengths
+        raise ValueError(f"{who}: {name} is a ragged list, expected an array of numbers.") from None
     if a.dtype.kind not in "biufc":
-        raise ValueError(f"{who}: an argument has dtype {a.dtype}, expected an array of numbers.")
+        raise ValueError(f"{who}: {name} has dtype {a.dtype}, expected an array of numbers.")
     return a if a.dtype.kind in "fc" else a.astype(np.float64)
+
+
+def as_floats(who, **arrays):
+    """Several arrays as floats, in a list. See `as_float`."""
+    return [as_float(who, name, a) for name, a in arrays.items()]
 
 
 def widened(a):
     """float16 as float32, whose sums do not overflow at 65504; any other array as it is."""
-    return a.astype(np.float32) if a.dtype == np.float16 else a
+    return a.astype(np.float32) if a.dtype == HALF else a
 
 
 def cast(grad, dtype):
@@ -62,22 +71,22 @@ def positive_part(x):
 
 
 def kept_where(mask, a):
-    """a where the mask is true, else 0, also if `a` is infinite there.
+    """a where the mask is true, else 0, also where `a` is infinite: as floats, infinity * 0 is NaN.
 
-    np.where takes ten times as long on random masks. The product is one of whole numbers, of 0 or 1 and
-    the bits of `a`: it is exact, and infinity times 0 is 0.
+    np.where takes ten times as long on random masks. Here the bits of `a` are read as an integer and
+    multiplied by 1 or 0.
     """
-    bits = BITS.get(a.dtype.char)
-    if bits is None:
+    whole = WHOLE.get(a.dtype.char)
+    if whole is None:
         return np.where(mask, a, a.dtype.type(0))
-    out = mask.astype(bits)
-    return np.multiply(out, a.view(bits), out=out).view(a.dtype)
+    out = mask.view(np.int8).astype(whole)  # of bool it takes longer
+    return np.multiply(out, a.view(whole), out=out).view(a.dtype)
 
 
 def left_of(a, kept):
     """a where `kept_where` left it out, else 0; written into the memory of `kept`."""
-    bits = BITS.get(a.dtype.char, a.dtype)
-    return np.subtract(a.view(bits), kept.view(bits), out=kept.view(bits)).view(a.dtype)
+    whole = WHOLE.get(a.dtype.char, a.dtype)
+    return np.subtract(a.view(whole), kept.view(whole), out=kept.view(whole)).view(a.dtype)
 
 
 def spread(p, x):

@@ -1,12 +1,16 @@
 """Validation of the arguments of layers: settings, shapes and labels. Each refusal is a ValueError."""
 
+import math
+
 import numpy as np
 
+from .arrays import as_float
 from .errors import check_range, look_up, refuse_unknown
 from .images import output_size
 
 __all__ = [
     "check_affine",
+    "check_batchnorm",
     "check_dout",
     "check_groups",
     "check_labels",
@@ -14,35 +18,36 @@ __all__ = [
     "check_targets",
     "conv_settings",
     "dropout_settings",
-    "is_training",
-    "output_shape",
     "pool_settings",
 ]
 
-MODES = {"train": True, "test": False}
+TRAINING = {"train": True, "test": False}  # by mode
+RUNNING = ("running_mean", "running_var")
 KEEP_HINT = (
     " p is the probability of dropping; where p was the probability of keeping "
     "(the course since 2018), pass 1 - p, and 0 for no dropout."
 )
 
 
-def is_training(who, param):
-    """Whether param['mode'] is 'train'; ValueError unless it is 'train' or 'test'."""
-    return look_up(who, MODES, param.get("mode"), "mode")
-
-
 def check_dout(who, dout, shape):
-    """dout must have the shape of out."""
+    """dout as floats; it must have the shape of out."""
+    dout = as_float(who, "dout", dout)
     if dout.shape != shape:
         raise ValueError(f"{who}: dout has shape {dout.shape}, expected that of out, {shape}.")
+    return dout
 
 
-def check_affine(who, x, rows, w, b):
-    """rows (N, D), w (D, M) and b (M,) must fit together."""
-    if w.shape != (rows.shape[1], *b.shape):
+def check_affine(who, x, w, b):
+    """x (N, d_1, ..., d_k), w (D, M) and b (M,) must fit together."""
+    if x.ndim == 0 or b.ndim != 1:
         raise ValueError(
-            f"{who}: x {x.shape} has D = {rows.shape[1]} and b {b.shape}, "
-            f"so w should be {(rows.shape[1], *b.shape)}, not {w.shape}."
+            f"{who}: x has shape {x.shape} and b {b.shape}, expected (N, d_1, ..., d_k) and (M,)."
+        )
+    D = math.prod(x.shape[1:])
+    if w.shape != (D, len(b)):
+        raise ValueError(
+            f"{who}: x {x.shape} has D = {D} and b {b.shape}, "
+            f"so w should be {(D, len(b))}, not {w.shape}."
         )
 
 
@@ -50,12 +55,28 @@ def dropout_settings(who, param):
     """(p, whether it is training)."""
     refuse_unknown(who, param, ("p", "mode", "seed"), "keys of dropout_param")
     check_range(who, "p", param.get("p"), 0, 1, open_high=True, hint=KEEP_HINT)
-    return float(param["p"]), is_training(who, param)
+    return float(param["p"]), _is_training(who, param)
 
 
-def check_norm(who, x, gamma, beta, param, known, ndim):
+def _is_training(who, param):
+    return look_up(who, TRAINING, param.get("mode"), "mode")
+
+
+def check_batchnorm(who, x, gamma, beta, param, ndim):
+    """Whether it is training; the running statistics must hold a number for each feature."""
+    check_norm(who, x, gamma, beta, param, ndim, known=("eps", "mode", "momentum", *RUNNING))
+    for key in RUNNING:
+        if key in param and np.size(param[key]) != x.shape[1]:
+            raise ValueError(
+                f"{who}: {key} has shape {np.shape(param[key])}, but x {x.shape} has "
+                f"{x.shape[1]} features."
+            )
+    return _is_training(who, param)
+
+
+def check_norm(who, x, gamma, beta, param, ndim, known=("eps", "mode")):
     """x must have `ndim` axes, gamma and beta a number for each feature, param known keys only."""
-    refuse_unknown(who, param, (*known, "mode"), "keys of its settings")
+    refuse_unknown(who, param, known, "keys of its settings")
     if x.ndim != ndim:
         expected = "(N, D)" if ndim == 2 else "(N, C, H, W)"
         raise ValueError(f"{who}: x has shape {x.shape}, expected {expected}.")
@@ -91,7 +112,7 @@ def conv_settings(who, x, w, b, conv_param):
         )
     stride = _pair(who, "stride", conv_param.get("stride", 1), low=1)
     pad = _pair(who, "pad", conv_param.get("pad", 0), low=0)
-    return stride, pad, output_shape(who, x, w.shape[2:], stride, pad)
+    return stride, pad, _output_shape(who, x, w.shape[2:], stride, pad)
 
 
 def pool_settings(who, x, pool_param):
@@ -108,10 +129,10 @@ def pool_settings(who, x, pool_param):
     pad = _pair(who, "pad", pool_param.get("pad", 0), low=0)
     if any(2 * p > size for p, size in zip(pad, window, strict=True)):
         raise ValueError(f"{who}: pad = {pad} is more than half of the window {window}.")
-    return window, stride, pad, output_shape(who, x, window, stride, pad)
+    return window, stride, pad, _output_shape(who, x, window, stride, pad)
 
 
-def output_shape(who, x, window, stride, pad):
+def _output_shape(who, x, window, stride, pad):
     """(OH, OW); ValueError if not one window fits."""
     size = [output_size(x.shape[a + 2], window[a], stride[a], pad[a]) for a in (0, 1)]
     if min(size) < 1:
@@ -150,9 +171,10 @@ def check_labels(who, x, y):
 
 
 def check_targets(who, x, y):
-    """Targets as floats, of the shape of x."""
-    if np.shape(y) != x.shape:
+    """Targets as floats; they must have the shape of x."""
+    y = as_float(who, "y", y)
+    if y.shape != x.shape:
         raise ValueError(
-            f"{who}: y has shape {np.shape(y)}, expected targets {x.shape} or labels {x.shape[:1]}."
+            f"{who}: y has shape {y.shape}, expected targets {x.shape} or labels {x.shape[:1]}."
         )
-    return np.asarray(y)
+    return y

@@ -1,13 +1,13 @@
-"""Windows of images as matrices, and back: the one file that knows how images lie in memory.
+"""Windows of images as matrices, and back. Only this module knows how images lie in memory.
 
 Images are shown as (N, C, H, W) arrays everywhere. The arrays made here lie in memory in the order
-(H, C, W, N): the batch is innermost, so that every copy runs over whole rows of numbers, whatever
-the size of the window.
+(H, C, W, N). The batch is innermost, so every copy runs over whole rows of numbers, whatever the size
+of the window.
 
-A convolution needs, for each output pixel, the window of the image under the filter. Classic im2col
+A convolution needs, for each output pixel, the window of the image under the filter. Plain im2col
 copies every pixel once for each of the HH * WW filter entries. Here the copy runs along the filter's
-*row* only (WW times), after which the windows of one output row are HH neighbouring image rows: one
-block of memory, which the next output row's block overlaps. So the matrix of windows
+*row* only, WW times. The windows of one output row are then HH neighbouring rows: one block of memory,
+which overlaps with the block of the next output row. So the matrix of windows
 
     windows (OH, HH * WW * C, OW * N)
 
@@ -22,12 +22,12 @@ from .products import matmul
 
 
 def output_size(size, window, stride, pad):
-    """How many windows fit along one axis: windows that would stick out are dropped."""
+    """The number of windows along one axis. Windows that would stick out are dropped."""
     return (size + 2 * pad - window) // stride + 1
 
 
 def as_rows(x):
-    """Images (N, C, H, W) as an array (H, C, W, N), C-contiguous; copies only if it must."""
+    """Images (N, C, H, W) as a C-contiguous array (H, C, W, N); a view if they lie like that already."""
     return np.ascontiguousarray(x.transpose(2, 1, 3, 0))
 
 
@@ -46,7 +46,7 @@ def flatten(x):
 
 
 def unflatten(dout, w, x):
-    """dout @ w.T, shaped as x (N, d_1, ..., d_k) and as a view of what BLAS gives, laid like x."""
+    """dout @ w.T in the shape (N, d_1, ..., d_k) and the memory order of x."""
     if _batch_is_innermost(x):
         return _batch_first(matmul(w, dout.T).reshape(*x.shape[1:], len(x)))
     return matmul(dout, w.T).reshape(x.shape)
@@ -71,8 +71,14 @@ def pad_images(x, pad, value=0):
     N, C, H, W = x.shape
     framed = np.empty((H + 2 * pad[0], C, W + 2 * pad[1], N), x.dtype).transpose(3, 1, 0, 2)
     framed.fill(value)
-    framed[:, :, pad[0] : pad[0] + H, pad[1] : pad[1] + W] = x
+    without_frame(framed, x.shape, pad)[...] = x
     return framed
+
+
+def without_frame(framed, x_shape, pad):
+    """The images (N, C, H, W) within a frame: a view."""
+    (ph, pw), (_, _, H, W) = pad, x_shape
+    return framed[:, :, ph : ph + H, pw : pw + W]
 
 
 def filters_as_matrix(w):
@@ -93,9 +99,9 @@ def filters_upside_down(w):
 
 
 def unfold(x, window, stride, pad):
-    """Images (N, C, H, W) to windows (OH, HH * WW * C, OW * N), as told at the top of this file.
+    """Images (N, C, H, W) to windows (OH, HH * WW * C, OW * N), as described at the top of this file.
 
-    window, stride, pad: pairs (along H, along W). The result is read-only: its blocks overlap.
+    window, stride, pad: pairs (along H, along W). The result is read-only, because its blocks overlap.
     """
     (HH, WW), (sh, sw) = window, stride
     rows = as_rows(pad_images(x, pad))  # (H, C, W, N)
@@ -132,7 +138,9 @@ def stacks(drows, HH, frame):
 
 
 def _laid_apart(shape, dtype):
-    """An array with gaps after rows of round lengths, which would crowd each other out of the cache."""
+    """An empty array. Rows of a round length get a gap after them: without it they would share a few
+    places of the processor's cache.
+    """
     *others, M = shape
     return np.empty((*others, M + (8 if M % 64 == 0 else 0)), dtype)[..., :M]
 
@@ -148,9 +156,9 @@ def _stacked(rows, HH, sh):
 def fold(dwindows, x_shape, window, stride, pad, dtype):
     """The adjoint of `unfold`: each pixel gets the sum of its copies' gradients.
 
-    dwindows: the windows' gradients, (HH * WW * C, OW * N) for each of the OH output rows in turn, an
-    array or an iterator: what is made just before it is folded is still in the cache.
-    Gives dx (N, C, H, W) in the given dtype; the frame's share is dropped.
+    dwindows: the windows' gradients, (HH * WW * C, OW * N) for each of the OH output rows, as an array
+    or an iterator. (A row that is made just before it is folded is still in the cache.)
+    Returns dx (N, C, H, W) in the given dtype, without the frame.
     """
     (HH, WW), (sh, sw), (ph, pw) = window, stride, pad
     N, C, H, W = x_shape
@@ -176,11 +184,10 @@ def room_for_columns(x_shape, WW, pw, dtype):
 
 
 def fold_columns(dcols, x_shape, WW, pw):
-    """What is left of `fold` at stride 1 when rows have been added up: (H, WW * C, OW * N) to dx.
+    """The second half of `fold` at stride 1, when the rows have been summed: (H, WW * C, OW * N) to dx.
 
-    Pixel w gets column w - j of entry j. In the memory of `room_for_columns` these lie at a fixed
-    distance from each other, and columns that there are none of are zeros: so all is one sum over a
-    view, along whole rows of images.
+    Pixel w gets column w - j of entry j. In the memory of `room_for_columns` missing columns are zero
+    and these entries lie a constant stride apart, so one strided sum adds them all.
     """
     N, C, H, W = x_shape
     row, entry, item = dcols.strides
@@ -195,8 +202,9 @@ def _cropped(drows, pw, W):
 
 
 def _seen_as(shape, strides, a):
-    """The memory that `a` begins, with its gaps, by other strides: a read-only view, whose entries may
-    be the same ones. Unlike with NumPy's as_strided all of it must lie within that memory.
+    """A read-only view of the memory of `a`, gaps included, with other strides; entries may coincide.
+
+    Unlike NumPy's as_strided it cannot leave that memory.
     """
     view = np.ndarray(shape, a.dtype, a.base, strides=strides)
     view.flags.writeable = False

@@ -33,18 +33,24 @@ class Parts:
         """The batch as one array."""
         return np.concatenate(self.arrays)
 
+    def astype(self, dtype):
+        """The same batch in another dtype."""
+        return Parts(a.astype(dtype) for a in self.arrays)
+
 
 def by_part(function, *xs):
     """function(*xs); for Parts, the Parts of its results, spread over the workers."""
-    if not isinstance(xs[0], Parts):
-        return function(*xs)
-    groups = list(zip(*(x.arrays for x in xs), strict=True))
-    return Parts(run(lambda group: function(*group), groups))
+    return Parts(_results(function, xs)) if isinstance(xs[0], Parts) else function(*xs)
 
 
 def total(function, *xs):
     """function(*xs); for Parts, the sum of its results over the parts, in their order."""
     if not isinstance(xs[0], Parts):
         return function(*xs)
+    return functools.reduce(operator.add, _results(function, xs))
+
+
+def _results(function, xs):
+    """[function of the first part of each, of the second part of each, ...]."""
     groups = list(zip(*(x.arrays for x in xs), strict=True))
-    return functools.reduce(operator.add, run(lambda group: function(*group), groups))
+    return run(lambda group: function(*group), groups)

@@ -7,7 +7,7 @@ stretches. Both steps are arithmetic on views: entry k of every window at once.
 import numpy as np
 
 from .arrays import kept_where, left_of
-from .images import pad_images, window_entries
+from .images import pad_images, window_entries, without_frame
 
 __all__ = ["largest", "largest_backward", "sums", "sums_backward"]
 
@@ -24,7 +24,7 @@ def largest_backward(dout, cache):
     """dx: each dout goes to the largest entry; of equal ones to the leftmost, then the uppermost."""
     along_columns, along_rows, x_shape, pad = cache
     dcolumns = _largest_along_backward(dout, along_rows)
-    return _without_frame(_largest_along_backward(dcolumns, along_columns), x_shape, pad)
+    return without_frame(_largest_along_backward(dcolumns, along_columns), x_shape, pad)
 
 
 def _largest_along(x, axis, size, stride):
@@ -77,7 +77,7 @@ def sums_backward(dout, cache):
     framed_shape, columns_shape, x_shape, window, stride, pad = cache
     dcolumns = _sum_along_backward(dout, columns_shape, 3, window[1], stride[1])
     dframed = _sum_along_backward(dcolumns, framed_shape, 2, window[0], stride[0])
-    return _without_frame(dframed, x_shape, pad)
+    return without_frame(dframed, x_shape, pad)
 
 
 def _sum_along_backward(dout, x_shape, axis, size, stride):
@@ -85,8 +85,3 @@ def _sum_along_backward(dout, x_shape, axis, size, stride):
     for dentry in window_entries(dx, axis, size, stride):
         dentry += dout
     return dx
-
-
-def _without_frame(framed, x_shape, pad):
-    (ph, pw), (_, _, H, W) = pad, x_shape
-    return framed[:, :, ph : ph + H, pw : pw + W]

@@ -1,13 +1,15 @@
-"""Products of matrices, cut into pieces that BLAS multiplies fast and that two workers share.
+"""Matrix products, cut into pieces that BLAS multiplies fast and that two workers share.
 
-A large product is shared out along its longest side: along rows only, each worker would lay out all
-of a tall w for itself. The pieces depend on shapes alone, so that the bits do not depend on how many
-workers there are.
+A large product is shared out along its longest side. (Along the rows only, each worker would copy all
+of a tall w for itself.)
 
-OpenBLAS copies matrices into an order of its own before it multiplies them, but has kernels for small
-products, of up to a million multiplications, that do without; where it knows AVX-512 these are faster
-by a tenth to a third. There a product is cut into such blocks if its sizes allow it: views of the
-same memory, for one call of np.matmul.
+OpenBLAS copies matrices into an order of its own before it multiplies them. For small products, of up
+to a million multiplications, it has kernels that do without the copy. Where it knows AVX-512 they are
+faster by a tenth to a third, so a product is cut into such blocks if its sizes allow it. Blocks are
+views of the same memory, for one call of np.matmul.
+
+The pieces depend on shapes, on memory order and on the processor, never on the number of workers: on
+one machine the bits are always the same.
 """
 
 import functools
@@ -17,11 +19,13 @@ import numpy as np
 
 from .workers import run
 
-SMALL = 10**6  # multiplications
-LARGE = 2**24  # multiplications: some 300 microseconds, several times what it costs to wake a thread
-WAKE = 2**21 + 2**19  # multiplications done while a thread wakes up
-TILE = 8  # numbers that BLAS takes at once
-AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")
+__all__ = ["matmul", "matmul_stack", "sum_of_products"]
+
+SMALL = 10**6  # multiplications: up to here OpenBLAS has its small kernels
+LARGE = 2**24  # multiplications, some 300 microseconds: from here on waking a second thread pays
+WAKE = 2**21 + 2**19  # multiplications that are done while a thread wakes up
+TILE = 8  # numbers that BLAS computes at once
+AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")  # OpenBLAS's names of its kernels
 
 
 def matmul(a, b):
@@ -43,7 +47,7 @@ def _along_the_inner_side(a, b):
     """Columns of a by rows of b, added up."""
     (M, K), N = a.shape, b.shape[1]
     height, depth = _block_of_rows(M, K, N)
-    if depth and b.strides[1] == b.itemsize:  # if b is transposed, blocks take longer than the whole
+    if depth and b.strides[1] == b.itemsize:  # with b transposed, blocks are slower
         a = a.reshape(M // height, height, K // depth, depth).transpose(2, 0, 1, 3)  # a view
         products = _empty(a, b, K // depth, M // height, height, N)
         _multiply(a, b.reshape(K // depth, 1, depth, N), products)
@@ -59,7 +63,7 @@ def _along_rows(a, b):
     (M, K), N = a.shape, b.shape[1]
     out = _empty(a, b, M, N)
     height = _most(M, K * N, least=16)
-    if height:  # b is copied if it is transposed: with such a matrix short products are slow
+    if height:  # a transposed b is copied: short products with it are slow
         _multiply(a.reshape(-1, height, K), np.ascontiguousarray(b), out.reshape(-1, height, N))
     else:
         run(lambda m: np.matmul(a[m], b, out=out[m]), _shares(M, M * K * N, TILE))
@@ -111,8 +115,8 @@ def _multiply(a, b, out):
 
 
 def _shares(size, work, tile=1):
-    """One slice, or two for a large product: the first is for this thread, and is the larger, because
-    the other has to wake up.
+    """One slice, or two for a large product. The first is for this thread, and is the larger one,
+    because the other thread has to wake up.
     """
     if work < LARGE:
         return [slice(None)]
@@ -138,7 +142,7 @@ def _block(M, K, N):
 
 @functools.cache
 def _block_of_rows(M, K, N):
-    """The height and depth (0: whole) of the blocks to cut a sum over a long K into: deep ones."""
+    """The height and depth (0: whole) of the blocks to cut a sum over a long K into."""
     for height in range(M, 15, -1):
         depth = 0 if M % height else _most(K, height * N, least=160)
         if depth:
@@ -148,8 +152,8 @@ def _block_of_rows(M, K, N):
 
 @functools.cache
 def _block_of_dots(M, K, N):
-    """The height, depth and width of the blocks to cut products into whose entries are dot products
-    of long rows: OpenBLAS has a small kernel for them, too, but takes it for up to 1200 entries only.
+    """The height, depth and width of the blocks to cut a product into whose entries are dot products of
+    long rows. OpenBLAS has a small kernel for these, too, but uses it for up to 1200 entries only.
     """
     depth, width = _divisor(K, 1024), _divisor(N, 16)
     height = _divisor(M, min(64, SMALL // max(1, width * depth)))
@@ -160,8 +164,8 @@ def _block_of_dots(M, K, N):
 
 @functools.cache
 def _most(size, others, least):
-    """The most entries of a side that make a small product with `others` numbers and leave no rest;
-    0 if that would be fewer than `least`, or if there is nothing to gain.
+    """The largest divisor of `size` that makes a small product with `others` numbers; 0 if it is below
+    `least`, or without small kernels.
     """
     most = _divisor(size, SMALL // max(1, others))
     return most if most >= least and _has_small_kernels() else 0
@@ -174,6 +178,6 @@ def _divisor(size, most):
 
 @functools.cache
 def _has_small_kernels():
-    from threadpoolctl import threadpool_info  # when first needed: it costs time at import
+    from threadpoolctl import threadpool_info  # imported when needed: it takes time
 
     return any(info.get("architecture") in AVX512 for info in threadpool_info())

@@ -2,13 +2,17 @@
 
 import csv
 import json
+import platform
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 import scipy.io
+from handgrad import cli
 from handgrad.cli import DEFAULTS, build_model, main
+from handgrad.engine.checkpoints import last_epoch
 from handgrad.models import MODELS
 
 
@@ -197,3 +201,167 @@ def test_compare_refuses(vary, message, capsys):
         code = stop.code
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------- nothing lost
+
+
+def command(*args, limit=None):
+    """Run handgrad in a process of its own; limit: no file may be larger, in bytes."""
+    code = (
+        "import resource, sys\n"
+        f"limit = {limit!r}\n"
+        "if limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
+        "from handgrad.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", code, *map(str, args)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def refused(capsys, *words):
+    """One line on stderr, with these words and without a traceback."""
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("handgrad: ")
+    for word in words:
+        assert word in line
+    return line
+
+
+WRONG_SETTINGS = [
+    ("{}", "holds {}, expected a dict with"),
+    ("[]", "holds []"),
+    ("3", "holds 3"),
+    ("{", "Expecting property name"),
+    ("[" * 100_000, "recursion"),
+    ("\xff", "utf-8"),
+    ({"model": "LeNet6"}, "unknown model 'LeNet6'; expected one of"),
+    ({"model": ["LeNet5"]}, "unknown model"),
+    ({"data": "mnits"}, "unknown data 'mnits'"),
+    ({"data_dir": 3}, "data_dir = 3"),
+    ({"epochs": "many"}, "num_epochs = 'many'"),
+    ({"batch_size": None}, "batch_size = None"),
+    ({"batch_size": 99}, "batch_size = 99, but there are 40"),
+    ({"update_rule": 3}, "unknown update_rule 3"),
+    ({"learning_rate": "fast"}, "optim_config"),
+    ({"lr_decay": []}, "lr_decay = []"),
+    ({"seed": "x"}, "settings.json"),
+    ({"hidden_dims": 3}, "settings.json"),
+    ({"hidden_dims": ["x"]}, "settings.json"),
+    ({"weight_scale": {}}, "settings.json"),
+    ({"nonsense": 1}, "unknown keys ['nonsense']"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), WRONG_SETTINGS)
+def test_wrong_settings_are_one_line_that_names_the_file(data_dir, tmp_path, capsys, content, message):
+    out = tmp_path / "run"
+    train(data_dir, out, "--epochs", "1", "--quiet")
+    before = (out / "checkpoint.npz").read_bytes()
+    capsys.readouterr()
+    path = out / "settings.json"
+    if isinstance(content, dict):
+        content = json.dumps({**json.loads(path.read_text()), **content})
+    path.write_bytes(content.encode("latin-1"))
+    assert main(["train", "--resume", str(out)]) == 2
+    refused(capsys, "settings.json: ", message)
+    assert (out / "checkpoint.npz").read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_one_line(data_dir, tmp_path, capsys):
+    out = tmp_path / "run"
+    train(data_dir, out, "--epochs", "1", "--quiet")
+    capsys.readouterr()
+    (out / "checkpoint.npz").write_bytes((out / "checkpoint.npz").read_bytes()[:-100])
+    assert main(["train", "--resume", str(out)]) == 2
+    refused(capsys, "checkpoint.npz: not a whole checkpoint")
+
+
+def test_a_file_in_place_of_the_folder(data_dir, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert train(data_dir, out) == 2
+        refused(capsys, str(tmp_path / "file"))
+        assert main(["compare", "--vary", "epochs", "1", *on_digits(data_dir), "--out", str(out)]) == 2
+        refused(capsys, str(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_that_may_not_be_written_to(data_dir, tmp_path, capsys, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "run" / ".run-1.json"))
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    assert train(data_dir, tmp_path / "run") == 2
+    refused(capsys, "Permission denied.")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_says_what_is_safe(data_dir, tmp_path):
+    """The histories grow until the checkpoint no longer fits; what was whole stays whole."""
+    out = tmp_path / "run"
+    options = ["--out", out, "--epochs", "4000", "--hidden-dims", "2", "--quiet", "--batch-size", "40"]
+    process = command("train", *on_digits(data_dir), *options, limit=33_000)
+    said, error = process.communicate()
+    assert (process.returncode, said) == (2, "")
+    (line,) = error.splitlines()
+    assert line.startswith(f"handgrad: {out}")
+    assert "File too large. The last whole checkpoint is of epoch " in line
+    assert f"`handgrad train --resume {out}` goes on from there." in line
+    epoch = last_epoch(out / "checkpoint.npz")
+    assert f"epoch {epoch}:" in line
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+    assert main(["train", "--resume", str(out), "--epochs", str(epoch + 1), "--quiet"]) == 0
+
+
+def test_the_first_files_do_not_fit(data_dir, tmp_path):
+    process = command("train", *on_digits(data_dir), "--out", tmp_path / "run", limit=50)
+    error = process.communicate()[1]
+    assert process.returncode == 2
+    assert error == f"handgrad: {tmp_path / 'run' / 'settings.json'}: File too large.\n"
+
+
+def test_stopped_by_the_user_it_says_what_is_safe(data_dir, tmp_path, capsys, monkeypatch):
+    original = cli._write_history
+
+    def write(path, history):
+        original(path, history)
+        if len(history) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_write_history", write)
+    assert train(data_dir, tmp_path / "run", "--quiet") == 130
+    refused(capsys, "stopped by you. The last whole checkpoint is of epoch 2: `handgrad train --resume")
+
+
+def waiting_for(path, process):
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+def test_two_trainings_in_one_folder(data_dir, tmp_path, capsys):
+    """The second is refused, also as a resumption; once the first is killed, it goes on."""
+    out = tmp_path / "run"
+    process = command("train", *on_digits(data_dir), "--out", out, "--epochs", "1000000", "--quiet")
+    try:
+        waiting_for(out / "checkpoint.npz", process)
+        assert train(data_dir, out) == 2
+        refused(capsys, f"{out} is in use by another handgrad")
+        assert main(["train", "--resume", str(out)]) == 2
+        refused(capsys, f"{out} is in use by another handgrad")
+    finally:
+        process.kill()
+        process.communicate()
+    left = out / f".checkpoint-{platform.node()}-{process.pid}-abc.npz"
+    left.write_text("half")
+    epoch = last_epoch(out / "checkpoint.npz")
+    assert main(["train", "--resume", str(out), "--epochs", str(epoch + 1), "--quiet"]) == 0
+    assert last_epoch(out / "checkpoint.npz") == epoch + 1
+    assert not left.exists()
+
+
+def test_a_mistake_leaves_no_folder(data_dir, tmp_path, capsys):
+    assert train(data_dir, tmp_path / "run", "--batch-size", "99") == 2
+    refused(capsys, "batch_size = 99")
+    assert not (tmp_path / "run").exists()

@@ -6,10 +6,14 @@ import functools
 import importlib
 import io
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from handgrad import Solver, compare
+from handgrad.callbacks import EarlyStopping
 from handgrad.models import TwoLayerNet
 
 CALLS = []
@@ -128,7 +132,7 @@ def test_an_unfinished_run_goes_on(tmp_path, threads, monkeypatch):
 
     def breaking(seed):
         solver = build(seed, "adam", 0.02)
-        solver.stop = stop
+        solver.callbacks.append(EarlyStopping(stop))
         return solver
 
     broken = compare(breaking, {"a": {}}, seeds=[5], folder=tmp_path, executor=threads)
@@ -147,9 +151,12 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_to_go_on_from(tmp_path, monke
     module = importlib.import_module("handgrad.compare")
     monkeypatch.setattr(module, "SAVE_EVERY", 0.0)
     solver, path = build(0), tmp_path / "run.npz"
-    assert module._saving(path, lambda solver: "enough.")(solver) == "enough."
+    saving = module.SaveNowAndThen(path)
+    solver.stop_training = "enough."
+    saving.on_epoch_end(solver)
     assert not path.exists()
-    assert module._saving(path, lambda solver: "")(solver) == ""
+    solver.stop_training = False
+    saving.on_epoch_end(solver)
     assert path.exists()
 
 
@@ -192,3 +199,112 @@ def test_the_figure_has_bands(tmp_path, threads):
 def test_nothing_to_compare(tmp_path):
     with pytest.raises(ValueError, match="0 settings and 2 seeds"):
         compare(build, {}, seeds=2, folder=tmp_path)
+
+
+# ---------------------------------------------------------------------------- nothing lost
+
+ONE = {"sgd": SETTINGS["sgd"]}
+
+DAMAGED = {
+    "cut short": lambda text: text[:-30],
+    "empty": lambda text: "",
+    "no dict": lambda text: "[1, 2]",
+    "a dict of nothing": lambda text: "{}",
+    "no accuracies": lambda text: json.dumps(json.loads(text) | {"val_acc_history": None}),
+    "accuracies that are words": lambda text: json.dumps(json.loads(text) | {"val_acc_history": ["x"]}),
+    "a word": lambda text: json.dumps(json.loads(text) | {"test_acc": "good"}),
+    "nested": lambda text: "[" * 100_000,
+    "no text": lambda text: "\udcff",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_run_is_set_aside_and_run_again(tmp_path, threads, kind):
+    first = compare(build, SETTINGS, seeds=2, folder=tmp_path, executor=threads)
+    (path,) = tmp_path.glob("sgd-seed1-*.json")
+    text = DAMAGED[kind](path.read_text())
+    path.write_text(text, errors="surrogateescape")
+    CALLS.clear()
+    again = compare(build, SETTINGS, seeds=2, folder=tmp_path, executor=threads)
+    assert CALLS == [(1, "sgd")]
+    assert without_times(again) == without_times(first)
+    aside = tmp_path / f"{path.name}.damaged"
+    assert aside.read_text(errors="surrogateescape") == text
+    (line,) = (line for line in again.table().splitlines() if line.startswith("damaged: "))
+    assert f"{path}: not a finished run" in line
+    assert f"kept as {aside.name}" in line
+    assert line in again.markdown()
+    assert "damaged" not in compare(build, SETTINGS, 2, folder=tmp_path, executor=threads).table()
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_begins_anew(tmp_path, threads):
+    first = compare(build, ONE, seeds=1, folder=tmp_path, executor=threads)
+    (path,) = tmp_path.glob("*.json")
+    path.unlink()
+    begun = path.with_suffix(".npz")
+    begun.write_bytes(b"half a checkpoint")
+    again = compare(build, ONE, seeds=1, folder=tmp_path, executor=threads)
+    assert without_times(again) == without_times(first)
+    assert f"damaged: {begun}: not a whole checkpoint" in again.table()
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, f"{begun.name}.damaged"}
+    assert "damaged" not in json.loads(path.read_text())
+
+
+def test_a_run_that_cannot_be_read_is_not_the_end(tmp_path, threads):
+    compare(build, ONE, seeds=1, folder=tmp_path, executor=threads)
+    (path,) = tmp_path.glob("*.json")
+    path.unlink()
+    path.mkdir()
+    result = compare(build, ONE, seeds=2, folder=tmp_path, executor=threads)
+    assert list(result.runs) == [("sgd", 1)]
+    assert "failed: sgd, seed 0: IsADirectoryError" in result.table()
+
+
+def test_a_full_disk_is_reported_with_the_file(tmp_path, threads, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    result = compare(build, ONE, seeds=1, folder=tmp_path, executor=threads)
+    assert "failed: sgd, seed 0: OSError" in result.table()
+    assert "No space left on device: '" in result.table()
+    assert list(tmp_path.iterdir()) == []
+
+
+SCRIPT = """
+import os, sys, time
+from handgrad import compare
+from handgrad.callbacks import Callback
+
+sys.path.insert(0, {tests!r})
+from test_compare import build
+
+class Slow(Callback):
+    def on_epoch_end(self, solver):
+        os.write(1, b"begun\\n")
+        time.sleep(60)
+
+def slowly(seed):
+    solver = build(seed)
+    solver.callbacks.append(Slow())
+    return solver
+
+compare(slowly, {{"a": {{}}}}, 3, folder=sys.argv[1], progress=False)
+"""
+
+
+def test_two_comparisons_in_one_folder(tmp_path, threads):
+    """The second is refused. When the first is killed, its processes end and give the folder free."""
+    script = SCRIPT.format(tests=str(Path(__file__).parent))
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stdout.readline() == "begun\n"
+            with pytest.raises(BlockingIOError, match="in use by another handgrad"):
+                compare(build, ONE, seeds=1, folder=tmp_path, executor=threads)
+        finally:
+            first.kill()
+        while first.stdout.read():  # until the last of its processes has ended
+            pass
+    result = compare(build, ONE, seeds=1, folder=tmp_path, executor=threads)
+    assert list(result.runs) == [("sgd", 0)]

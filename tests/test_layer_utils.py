@@ -32,6 +32,7 @@ def test_every_sandwich_has_a_row():
         if f.__module__ == layer_utils.__name__
     ]
     assert sorted(names) == sorted(f"{row}_{way}" for row in ROWS for way in ("forward", "backward"))
+    assert sorted(names) == sorted(layer_utils.__all__)
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -322,6 +322,33 @@ def test_whole_numbers_are_computed_as_floats(forward, backward, shapes, setting
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+@pytest.mark.parametrize(("forward", "backward", "shapes", "settings"), FAST)
+def test_a_dout_of_whole_numbers_is_computed_as_floats(forward, backward, shapes, settings, dtype):
+    out, cache = forward(*drawn([(9, *shapes[0][1:]), *shapes[1:]]), *settings)
+    dout = np.random.default_rng(7).integers(100, 250, out.shape).astype(dtype)  # sums exceed uint8
+    wanted = as_tuple(backward(dout.astype(float), cache))
+    for g, h in zip(as_tuple(backward(dout, cache)), wanted, strict=True):
+        np.testing.assert_array_equal(g, h)
+
+
+def test_whole_numbers_in_parts():
+    parts = whole([(3, 2, 4, 4), (2, 2, 4, 4)], np.uint8)
+    x, gamma, beta = np.concatenate(parts).astype(float), np.ones(2), np.zeros(2)
+    outs, cache = L.spatial_batchnorm_forward(Parts(parts), gamma, beta, {"mode": "train"})
+    expected, _ = L.spatial_batchnorm_forward(x, gamma, beta, {"mode": "train"})
+    np.testing.assert_allclose(outs.joined(), expected, rtol=1e-12, atol=1e-14)
+    douts = Parts([np.full(a.shape, 200, np.uint8) for a in parts])
+    dbeta = L.spatial_batchnorm_backward(douts, cache)[2]
+    np.testing.assert_array_equal(dbeta, 200 * 5 * 16)
+
+
+def test_lists_are_read_as_arrays():
+    out, cache = L.affine_forward([[1, 2]], [[3, 5], [4, 6]], [0, 1])
+    np.testing.assert_array_equal(out, [[11, 18]])
+    np.testing.assert_array_equal(L.affine_backward([[1, 10]], cache)[0], [[53, 64]])
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses_of_whole_numbers(loss, dtype):
@@ -344,30 +371,81 @@ def test_half_precision_is_kept_and_close_to_float32(forward, backward, shapes, 
         np.testing.assert_allclose(a, b, rtol=0.02, atol=0.02)
 
 
-def test_sums_of_half_precision_do_not_overflow():
-    """Sums of 65536 numbers, of which float16 holds none."""
-    x = 1 + np.random.default_rng(0).random((64, 2, 32, 32)).astype(np.float16)
-    gamma, beta = np.ones(2, np.float16), np.zeros(2, np.float16)
-    out, cache = L.spatial_batchnorm_forward(x, gamma, beta, {"mode": "train"})
-    dx, dgamma, dbeta = L.spatial_batchnorm_backward(np.full_like(x, 0.5), cache)
-    for a in (out, dx, dgamma, dbeta):
-        assert np.all(np.isfinite(a))
-    assert abs(float(out.mean(dtype=float))) < 1e-3
-    np.testing.assert_allclose(dbeta, 32768)
+HALF = [  # forward, backward, shapes, settings: sums of squares and of dout beyond 65504
+    (
+        L.batchnorm_forward,
+        L.batchnorm_backward,
+        [(70000, 2), (2,), (2,)],
+        [{"mode": "train", "momentum": 0}],
+    ),
+    (
+        L.spatial_batchnorm_forward,
+        L.spatial_batchnorm_backward,
+        [(64, 2, 32, 32), (2,), (2,)],
+        [{"mode": "train"}],
+    ),
+    (L.layernorm_forward, L.layernorm_backward, [(2, 40000), (40000,), (40000,)], [{}]),
+    (
+        L.spatial_groupnorm_forward,
+        L.spatial_groupnorm_backward,
+        [(16, 4, 64, 64), (4,), (4,)],
+        [2, {}],
+    ),
+    (
+        L.avg_pool_forward,
+        L.avg_pool_backward,
+        [(2, 2, 256, 256)],
+        [{"pool_height": 256, "pool_width": 256}],
+    ),
+    (L.affine_forward, L.affine_backward, [(70000, 1), (1, 2), (2,)], []),
+    (L.conv_forward, L.conv_backward, [(64, 1, 32, 34), (2, 1, 1, 3), (2,)], [{}]),
+]
+
+
+@pytest.mark.parametrize(("forward", "backward", "shapes", "settings"), HALF)
+def test_sums_of_half_precision_do_not_overflow(forward, backward, shapes, settings):
+    """They are those of float32, to the precision of float16."""
+    x, *others = drawn(shapes, np.float16)
+    if forward not in (L.affine_forward, L.conv_forward):  # of which dw would overflow itself
+        x = np.float16(100) + np.float16(20) * x
+    arrays = [x, *others]
+    out, cache = forward(*arrays, *settings)
+    wide, wide_cache = forward(*(a.astype(np.float32) for a in arrays), *settings)
+    dout = (0.5 + drawn([out.shape], np.float16)[0] / 64).astype(np.float16)
+    grads = as_tuple(backward(dout, cache))
+    wanted = as_tuple(backward(dout.astype(np.float32), wide_cache))
+    for a, b in zip((out, *grads), (wide, *wanted), strict=True):
+        assert a.dtype == np.float16
+        steps = 1e-7 + 0.01 * np.abs(b).max()  # float16 ends at 6e-8
+        np.testing.assert_allclose(a, b, rtol=0.01, atol=steps)
+
+
+def test_losses_of_many_in_half_precision():
     scores = np.full((70000, 2), 2, np.float16)
     for loss in LOSSES:
         value, dscores = loss(scores, np.zeros(70000, int))
         assert np.isfinite(value)
         assert value.dtype == dscores.dtype == np.float16
-    _, cache = L.affine_forward(np.ones((70000, 1), np.float16), np.ones((1, 1)), np.ones(1))
-    assert L.affine_backward(np.full((70000, 1), 0.5, np.float16), cache)[2] == 35000
 
 
-@pytest.mark.parametrize("wrong", [np.array(["a"]), np.array([None]), "text"])
+def test_running_statistics_of_half_precision_are_float32():
+    """A variance of float16 numbers may be beyond float16."""
+    bn_param = {"mode": "train", "momentum": 0.0}
+    x = np.array([[-600.0], [600.0]], np.float16)
+    L.batchnorm_forward(x, np.ones(1, np.float16), np.zeros(1, np.float16), bn_param)
+    assert bn_param["running_var"].dtype == np.float32
+    np.testing.assert_array_equal(bn_param["running_var"], 360000)
+
+
+@pytest.mark.parametrize("wrong", [np.array(["a"]), np.array([None]), "text", [1, [2, 3]]])
 @pytest.mark.parametrize("forward", [L.relu_forward, L.sigmoid_forward, L.tanh_forward])
 def test_what_is_no_number_is_refused(forward, wrong):
     with pytest.raises(ValueError, match=rf"{forward.__name__}: .* expected an array of numbers"):
         forward(wrong)
+    backward = getattr(L, forward.__name__.replace("forward", "backward"))
+    _, cache = forward(np.ones(1))
+    with pytest.raises(ValueError, match=rf"{backward.__name__}: dout .* expected an array of numbers"):
+        backward(wrong, cache)
 
 
 # ---------------------------------------------------------------------------- values
@@ -767,6 +845,18 @@ ERRORS = [
         (np.zeros((4, 6)), np.zeros((6, 5)), np.zeros(4)),
         "w should be (6, 4), not (6, 5)",
     ),
+    (L.affine_forward, (3.0, np.zeros((1, 1)), np.zeros(1)), "x has shape () and b (1,), expected (N,"),
+    (
+        L.affine_forward,
+        (np.zeros((4, 6)), np.zeros(6), 0.0),
+        "b (), expected (N, d_1, ..., d_k) and (M,)",
+    ),
+    (
+        L.affine_forward,
+        (np.zeros((4, 6)), np.full((6, 5), None), np.zeros(5)),
+        "w has dtype object, expected an array of numbers",
+    ),
+    (L.mse_loss, (np.zeros((1, 2)), np.array([["a", "b"]])), "y has dtype <U1, expected an array"),
     (
         L.conv_forward,
         (x4, np.zeros((4, 2, 3, 3)), b4, {}),
@@ -795,6 +885,11 @@ ERRORS = [
     ),
     (L.batchnorm_forward, (x4, np.ones(3), np.ones(3), {"mode": "train"}), "expected (N, D)"),
     (L.batchnorm_forward, (np.zeros((4, 3)), np.ones(3), np.ones(3), {}), "unknown mode None"),
+    (
+        L.batchnorm_forward,
+        (np.zeros((4, 3)), np.ones(3), np.ones(3), {"mode": "test", "running_var": np.ones(2)}),
+        "running_var has shape (2,), but x (4, 3) has 3 features",
+    ),
     (
         L.spatial_batchnorm_forward,
         (np.zeros((4, 3)), np.ones(3), np.ones(3), {}),

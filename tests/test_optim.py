@@ -5,7 +5,7 @@ import inspect
 
 import numpy as np
 import pytest
-from handgrad import optim
+from handgrad import optim, workers
 from handgrad.optim import CONFIGS, SCHEDULES, UPDATE_RULES
 
 W = np.linspace(-0.4, 0.6, 20).reshape(4, 5)
@@ -32,7 +32,7 @@ def test_tables_are_complete():
     functions = {
         f
         for name, f in inspect.getmembers(optim, inspect.isfunction)
-        if not name.startswith("_") and f.__module__ == optim.__name__
+        if not name.startswith("_") and f.__module__ == optim.__name__ and name != "update_rule"
     }
     assert functions == set(UPDATE_RULES.values()) | set(SCHEDULES.values())
     assert set(UPDATE_RULES) == set(CONFIGS) == set(BY_HAND)
@@ -92,34 +92,38 @@ class TestRules:
         for k in state:
             np.testing.assert_array_equal(kept[k], state[k])
 
-    @pytest.mark.parametrize("shape", [(4, 5), (1000, 1000)], ids=["whole", "in blocks"])
-    def test_a_private_config_keeps_its_arrays_and_the_numbers_are_the_same(self, name, shape):
-        w, *dws = np.random.default_rng(0).standard_normal((4, *shape)).astype(np.float32)
-        start, weights, configs = w.copy(), [w, w], [{}, optim.PrivateConfig()]
-        arrays = {}
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_in_blocks_as_row_by_row(self, name, count, monkeypatch):
+        """Large arrays are cut into blocks that the workers share; entry by entry nothing changes."""
+        monkeypatch.setattr(optim, "BLOCK", 2**9)
+        w, *dws = np.random.default_rng(0).standard_normal((3, 100, 110)).astype(np.float32)
+        whole, rows, config, configs = w, list(w), {}, [{} for _ in w]
         for dw in dws:
-            for k in range(2):
-                weights[k], configs[k] = UPDATE_RULES[name](weights[k], dw, configs[k])
-            np.testing.assert_array_equal(*weights)
-            arrays = arrays or {k: a for k, a in configs[1].items() if isinstance(a, np.ndarray)}
-        assert configs[0].keys() == configs[1].keys()
-        for key, array in arrays.items():
-            assert configs[1][key] is array
-            np.testing.assert_array_equal(array, configs[0][key])
-        np.testing.assert_array_equal(w, start)
+            with workers(count):
+                whole, config = UPDATE_RULES[name](whole, dw, config)
+            for n in range(len(rows)):
+                rows[n], configs[n] = UPDATE_RULES[name](rows[n], dw[n], configs[n])
+        np.testing.assert_array_equal(whole, rows)
+        for key, value in config.items():
+            np.testing.assert_array_equal(
+                value, np.array([c[key] for c in configs]) if np.ndim(value) else value
+            )
+            assert np.shape(value) in (w.shape, ())
 
+    @pytest.mark.parametrize("block", [2**18, 2**7], ids=["whole", "in blocks"])
     @pytest.mark.parametrize("kind", [np.asfortranarray, np.float64], ids=["order", "precision"])
-    def test_state_that_cannot_be_kept_in_place_is_made_anew(self, name, kind):
-        w, dw, state = np.random.default_rng(1).random((3, 1000, 1000)).astype(np.float32)
-        results = []
-        for new in (dict, optim.PrivateConfig):
-            keys = [key for key, default in CONFIGS[name].items() if default is None]
-            config = new({key: kind(state) for key in keys})
-            results.append(UPDATE_RULES[name](w, dw, config))
-        np.testing.assert_array_equal(results[0][0], results[1][0])
-        for key in keys:
-            np.testing.assert_array_equal(results[0][1][key], results[1][1][key])
-            assert results[1][1][key].dtype == w.dtype
+    def test_arrays_of_another_order_or_precision(self, name, kind, block, monkeypatch):
+        """All results are in C order and of w's dtype: orders decide on how products are summed."""
+        monkeypatch.setattr(optim, "BLOCK", block)
+        w, dw, state = np.random.default_rng(1).random((3, 40, 50)).astype(np.float32)
+        keys = [key for key, default in CONFIGS[name].items() if default is None]
+        plain, other = ({key: make(state) for key in keys} for make in (np.array, kind))
+        expected, plain = UPDATE_RULES[name](w, dw, plain)
+        found, other = UPDATE_RULES[name](w, kind(dw), other)
+        for one, two in ((expected, found), *((plain[key], other[key]) for key in keys)):
+            np.testing.assert_array_equal(one, two)
+            assert two.dtype == w.dtype
+            assert two.flags.c_contiguous
 
     def test_only_state_goes_into_the_config(self, name):
         config = {}

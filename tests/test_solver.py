@@ -7,7 +7,9 @@ import textwrap
 
 import numpy as np
 import pytest
+import threadpoolctl
 from handgrad import Solver, optim
+from handgrad.engine.randomness import generator
 from handgrad.models import FullyConnectedNet, TwoLayerNet
 from handgrad.solver import DivergenceError, load_params
 
@@ -254,20 +256,16 @@ def test_the_callers_config_is_not_written_to(blobs):
     assert len({id(a) for a in m}) == len(solver.model.params)
 
 
-def test_the_rules_state_stays_where_it_is_in_memory(blobs, tmp_path):
-    """Also when it comes from a checkpoint."""
-
-    def where(solver):
-        return {name: config["m"] for name, config in solver.optim_configs.items()}
-
-    solver = solve(blobs, update_rule="adam", num_epochs=2, checkpoint_name=str(tmp_path / "run"))
-    first, second = (where(solver) for _ in solver.epochs())
-    assert all(second[name] is m for name, m in first.items())
-    resumed = solve(blobs, update_rule="adam", num_epochs=3)
-    resumed.load_checkpoint(tmp_path / "run.npz")
-    loaded = where(resumed)
-    resumed.train()
-    assert all(where(resumed)[name] is m for name, m in loaded.items())
+def test_a_step_leaves_the_rules_old_state_as_it_was(blobs):
+    """So a step that is broken off can be forgotten."""
+    solver = solve(blobs, update_rule="adam", num_epochs=2)
+    epochs = solver.epochs()
+    next(epochs)
+    held = {name: config["m"] for name, config in solver.optim_configs.items()}
+    before = {name: m.copy() for name, m in held.items()}
+    next(epochs)
+    assert same(held, before)
+    assert not same({name: config["m"] for name, config in solver.optim_configs.items()}, before)
 
 
 def test_float32_stays_float32(blobs):
@@ -311,9 +309,10 @@ def test_validation_between_epochs_keeps_the_best(blobs):
     looks = []
 
     class Watched(Solver):
-        def _validate(self):
-            looks.append(self.iteration)
-            return super()._validate()
+        def check_accuracy(self, X, *args):
+            if X is self.X_val:
+                looks.append(self.iteration)
+            return super().check_accuracy(X, *args)
 
     options = dict(batch_size=20, num_epochs=2, verbose=False, validate_every=3, seed=0)
     solver = Watched(net(), blobs, **options)
@@ -349,7 +348,7 @@ def test_training_on_goes_on_from_the_last_parameters(blobs):
     whole.train()
     parts = solve(data, bn_net(), update_rule="adam", num_epochs=2)
     parts.train()
-    assert not same(parts.model.params, parts._last[0])
+    assert not same(parts.model.params, parts.last[0])
     parts.num_epochs = 6
     parts.train()
     assert parts.loss_history == whole.loss_history
@@ -505,7 +504,7 @@ def test_load_params_takes_the_best_or_the_last(blobs, tmp_path):
     load_params(model, tmp_path / "run.npz")
     np.testing.assert_array_equal(model.loss(blobs["X_val"]), solver.model.loss(blobs["X_val"]))
     load_params(model, tmp_path / "run.npz", best=False)
-    assert same(model.params, solver._last[0])
+    assert same(model.params, solver.last[0])
     with pytest.raises(ValueError, match="holds parameters"):
         load_params(net(), tmp_path / "run.npz")
 
@@ -606,3 +605,203 @@ def test_check_accuracy(blobs):
     with pytest.raises(ValueError, match="X has 100 examples and y 99"):
         solver.check_accuracy(blobs["X_train"], blobs["y_train"][:99])
     assert solver.predict(blobs["X_train"][:0]).shape == (0,)
+
+
+# ---------------------------------------------------------------------------- rules as functions
+
+
+def lion(w, dw, config):
+    """A rule as a user writes it, with state that is no array, too."""
+    config["steps"] = config.get("steps", 0) + 1
+    m = config.get("m", np.zeros_like(w))
+    config["m"] = 0.9 * m + 0.1 * dw
+    return w - config.get("learning_rate", 0.01) * np.sign(config["m"]), config
+
+
+def test_a_rule_may_be_a_function(blobs, tmp_path):
+    run = dict(update_rule=lion, optim_config={"learning_rate": 0.01}, lr_decay=0.9)
+    whole = solve(blobs, num_epochs=4, **run)
+    whole.train()
+    assert whole.history[-1]["loss"] < whole.history[0]["loss"]
+    assert whole.optim_configs["W1"]["steps"] == whole.iteration
+    assert [record["learning_rate"] for record in whole.history[:2]] == pytest.approx([0.01, 0.009])
+    first = solve(blobs, num_epochs=2, checkpoint_name=tmp_path / "run", **run)
+    first.train()
+    resumed = solve(blobs, num_epochs=4, **run)
+    resumed.load_checkpoint(tmp_path / "run.npz")
+    resumed.train()
+    assert resumed.loss_history == whole.loss_history
+    assert same(resumed.optim_configs["W1"], whole.optim_configs["W1"])
+    with pytest.raises(ValueError, match="was trained with update_rule = .*lion"):
+        solve(blobs).load_checkpoint(tmp_path / "run.npz")
+
+
+def test_a_function_of_the_table_is_what_its_name_is(blobs):
+    runs = [solve(blobs, update_rule=rule, optim_config=None) for rule in ("adam", optim.adam)]
+    for solver in runs:
+        solver.train()
+    assert runs[0].loss_history == runs[1].loss_history
+    assert runs[1].update_rule == "adam"
+    assert runs[1].history[0]["learning_rate"] == 1e-3
+    with pytest.raises(ValueError, match="Did you mean 'beta[12]'"):
+        solve(blobs, update_rule=optim.adam, optim_config={"beta": 0.9})
+
+
+WRONG_RULES = [
+    (lambda w, dw, config: w - dw, "gave a ndarray for W1, expected next_w, config"),
+    (lambda w, dw, config: (w, None), "expected next_w, config"),
+    (lambda w, dw, config: (w.sum(axis=0), config), r"gave W1 the shape \(8,\), expected \(5, 8\)"),
+]
+
+
+@pytest.mark.parametrize(("rule", "message"), WRONG_RULES)
+def test_what_a_rule_gives_is_checked(blobs, rule, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        solve(blobs, update_rule=rule).train()
+
+
+def test_a_model_without_a_gradient_is_told_so(blobs):
+    model = net()
+    original = model.loss
+
+    def loss(X, y=None):
+        result = original(X, y)
+        return result if y is None else (result[0], {"W1": result[1]["W1"]})
+
+    model.loss = loss
+    with pytest.raises(ValueError, match=r"gradients of \['W1'\], but none of 'b1'"):
+        solve(blobs, model).train()
+
+
+# ---------------------------------------------------------------------------- mistakes of beginners
+
+BEGINNERS = [  # keyword arguments, what the message says
+    (dict(learning_rate=1e-3), r"expected optim_config={'learning_rate': 0.001}"),
+    (dict(lr=1e-3), r"expected optim_config={'learning_rate': 0.001}"),
+    (dict(momentum=0.9), r"expected optim_config={'momentum': 0.9}"),
+    (dict(X_val=1), r"expected one dict as `data`: {'X_train': X"),
+    (dict(optimizer="adam"), "Did you mean 'update_rule'"),
+    (dict(epochs=3), "Did you mean 'num_epochs'"),
+    (dict(optim_config=0.1), "optim_config = 0.1, expected a dict such as"),
+    (dict(schedule="cosine"), "schedule = 'cosine', expected a function"),
+    (dict(augment="flip"), "augment = 'flip', expected a function"),
+    (dict(stop=5), r"stop = 5, expected a function stop\(solver\)"),
+    (dict(callbacks=print), "callbacks = .*expected a list"),
+    (
+        dict(update_rule=lion, lr_decay=0.9, optim_config=None),
+        "the learning rate of .*lion is not known",
+    ),
+    (
+        dict(update_rule=lion, schedule=optim.constant, optim_config={}),
+        "is not known; expected optim_config",
+    ),
+    (dict(num_train_samples=0), "num_train_samples = 0, expected a whole number from 1"),
+    (dict(num_val_samples=0.5), "num_val_samples = 0.5, expected a whole number from 1"),
+    (dict(print_every=-1), "print_every = -1"),
+    (dict(seed="x"), "seed = 'x', expected a whole number from 0"),
+    (dict(batch_size=True), "batch_size = True"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), BEGINNERS)
+def test_beginners_are_told_where_things_go(blobs, settings, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        solve(blobs, **settings)
+
+
+def test_a_class_is_no_model_and_arrays_are_no_data(blobs):
+    X, y = blobs["X_train"], blobs["y_train"]
+    rows = [
+        ((TwoLayerNet, blobs), {}, r"the class TwoLayerNet, expected a model: TwoLayerNet\(...\)"),
+        ((blobs, net()), {}, "model is a dict, .*Are model and data swapped"),
+        ((len, blobs), {}, "model is a builtin_function_or_method, expected an object with `params`"),
+        ((net(), (X, y)), {}, "data came as tuple; expected one dict"),
+        ((net(), X, y), {}, "data came as ndarray, ndarray; expected one dict"),
+        ((net(),), {}, "data came as NoneType; expected one dict"),
+        ((net(),), dict(X_train=X, y_train=y), "Images and labels come together; expected one dict"),
+        ((net(), {"X": X, "y": y}), {}, r"data has no \['X_train', 'y_train'\]; it holds \['X', 'y'\]"),
+        ((net(), {**blobs, "y_train": np.eye(3)[y]}), {}, r"one-hot, try y.argmax\(axis=1\)"),
+        ((net(), {**blobs, "X_train": X.astype(str)}), {}, "X_train has dtype <U"),
+        ((net(), {**blobs, "transform": 255}), {}, "transform = 255, expected a function"),
+    ]
+    for args, settings, message in rows:
+        with pytest.raises((TypeError, ValueError), match=message):
+            Solver(*args, **settings)
+
+
+def test_repr_says_what_it_will_do(blobs):
+    text = repr(solve(blobs, update_rule="adam", lr_decay=0.9, num_epochs=7))
+    for part in (
+        "TwoLayerNet with 75 parameters",
+        "100 examples, 50 to validate",
+        "adam, learning_rate 0.1",
+        "factor': 0.9",
+        "7 epochs of 5 steps, 20 examples each",
+        "0 epochs and 0 steps done",
+    ):
+        assert part in text
+
+
+# ---------------------------------------------------------------------------- settings of the process
+
+
+def test_a_loop_over_epochs_finds_the_process_as_it_was(blobs):
+    """Two iterators, taken in turn; the first ends first."""
+    blas = lambda: [lib["num_threads"] for lib in threadpoolctl.threadpool_info()]  # noqa: E731
+    before = np.geterr(), blas()
+    one, two = solve(blobs, num_epochs=2), solve(blobs, num_epochs=4)
+    first, second = one.epochs(), two.epochs()
+    for _ in range(2):
+        next(first)
+        assert (np.geterr(), blas()) == before
+        next(second)
+        assert (np.geterr(), blas()) == before
+    assert next(first, None) is None
+    assert (np.geterr(), blas()) == before
+    next(second)
+    assert (np.geterr(), blas()) == before
+    assert len(list(second)) == 1
+    assert (np.geterr(), blas()) == before
+    alone = solve(blobs, num_epochs=4)
+    alone.train()
+    assert alone.loss_history == two.loss_history
+
+
+def test_augmentation_knows_its_step(blobs):
+    """Its generator depends on the step alone, so a step that is taken again draws the same."""
+    drawn = []
+    solver = solve(blobs, num_epochs=1, augment=lambda X, rng: drawn.append(rng.random()) or X)
+    solver.train()
+    again = [generator(0, "augmentation", step).random() for step in range(5)]
+    assert drawn == again
+
+
+OTHER_SETTINGS = [
+    dict(augment=lambda X, rng: X),
+    dict(views=[np.negative]),
+    dict(num_train_samples=7),
+    dict(num_val_samples=7),
+    dict(transform=np.negative),
+    dict(views=[functools.partial(np.multiply, np.arange(5))]),
+]
+
+
+@pytest.mark.parametrize("other", OTHER_SETTINGS)
+def test_other_augmentation_views_and_samples_are_another_run(blobs, tmp_path, other):
+    path, other = tmp_path / "run.npz", dict(other)
+    data = {**blobs, "transform": other.pop("transform")} if "transform" in other else blobs
+    first = solve(data, **other)
+    first.save_checkpoint(path)
+    solve(data, **other).load_checkpoint(path)
+    with pytest.raises(
+        ValueError, match=r"was trained with (augment|views|num_|transform).*same settings"
+    ):
+        solve(blobs).load_checkpoint(path)
+
+
+def test_settings_that_bind_arrays_are_told_apart(blobs, tmp_path):
+    one, two = (functools.partial(np.multiply, np.full(5, scale)) for scale in (1.0, 2.0))
+    solve(blobs, views=[one]).save_checkpoint(tmp_path / "run.npz")
+    solve(blobs, views=[one]).load_checkpoint(tmp_path / "run.npz")
+    with pytest.raises(ValueError, match="was trained with views"):
+        solve(blobs, views=[two]).load_checkpoint(tmp_path / "run.npz")

@@ -1,14 +1,11 @@
-"""Files that are whole or not there, and checkpoints that run no code."""
+"""Files that are whole or not there, what killed processes left, folders with one user."""
 
-import io
-import pickle
-import zipfile
+import platform
+import subprocess
+import sys
 
-import hypothesis.strategies as st
-import numpy as np
 import pytest
-from handgrad.engine.files import read_checkpoint, write_checkpoint, written_whole
-from hypothesis import given
+from handgrad.engine.files import in_use, kept_aside, remove_leftovers, written_whole
 
 
 def test_written_whole(tmp_path):
@@ -41,83 +38,91 @@ def test_whoever_reads_the_old_file_goes_on_reading_it(tmp_path):
     assert path.read_text() == "new"
 
 
-def test_a_checkpoint_there_and_back(tmp_path):
-    arrays = {"params/W1": np.arange(6.0, dtype=np.float32).reshape(2, 3), "t": np.array(3)}
-    write_checkpoint(tmp_path / "c.npz", arrays, {"epoch": 2, "name": "é"})
-    back, meta = read_checkpoint(tmp_path / "c.npz")
-    assert meta == {"epoch": 2, "name": "é"}
-    assert back.keys() == arrays.keys()
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(back[name], array)
-        assert back[name].dtype == array.dtype
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    """Not the temporary one, which nobody knows."""
+    path = tmp_path / "file.txt"
+
+    def fails(error):
+        with written_whole(path):
+            raise error
+
+    with pytest.raises(OSError, match="No space left on device: '.*file.txt'"):
+        fails(OSError(28, "No space left on device"))
+    with pytest.raises(OSError, match="elsewhere"):
+        fails(OSError(28, "No space left on device", "elsewhere"))
+    path.touch()
+    with pytest.raises(OSError, match="file.txt"), written_whole(path / "below"):
+        pytest.fail("a file is no folder")
 
 
-def checkpoint_bytes():
-    file = io.BytesIO()
-    np.savez(file, W=np.arange(100.0), meta=np.frombuffer(b"{}", np.uint8))
-    return file.getvalue()
+HOLDS = """
+import sys, time
+from handgrad.engine.files import in_use, written_whole
+with {what} as temporary:
+    print("begun", flush=True)
+    time.sleep(60)
+"""
 
 
-class RunsCode:
-    def __reduce__(self):
-        return print, ("handgrad ran this",)
+def holding(what):
+    """A process that is inside `with what`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS.format(what=what)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "begun\n"
+    return process
 
 
-def with_objects():
-    file = io.BytesIO()
-    np.savez(file, W=np.array([RunsCode()], dtype=object), meta=np.frombuffer(b"{}", np.uint8))
-    return file.getvalue()
+def ended(process):
+    process.kill()
+    process.wait()
+    process.stdout.close()
 
 
-def other_zip():
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("W.npy", "text")
-    return file.getvalue()
+def test_what_a_killed_process_left_is_removed_and_no_more(tmp_path):
+    mine = tmp_path / f".run-{platform.node()}-notes.npz"
+    mine.write_text("somebody's own")
+    process = holding(f"written_whole({str(tmp_path / 'run.npz')!r})")
+    with written_whole(tmp_path / "other.npz") as living:
+        remove_leftovers(tmp_path)
+        assert len(list(tmp_path.iterdir())) == 3
+        ended(process)
+        remove_leftovers(tmp_path)
+        assert sorted(tmp_path.iterdir()) == sorted([mine, living])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([mine.name, "other.npz"])
 
 
-def no_meta():
-    file = io.BytesIO()
-    np.savez(file, W=np.ones(3))
-    return file.getvalue()
+def test_a_folder_has_one_user_in_all_processes(tmp_path):
+    folder = tmp_path / "a" / "run"
+    process = holding(f"in_use({str(folder)!r})")
+    with pytest.raises(BlockingIOError, match="run is in use by another handgrad"), in_use(folder):
+        pytest.fail("two users")
+    ended(process)
+    with in_use(folder):
+        with pytest.raises(BlockingIOError, match="in use"), in_use(folder):
+            pytest.fail("two users in one process")
+        assert list(folder.iterdir()) == []
 
 
-BROKEN = {
-    "cut": checkpoint_bytes()[:-30],
-    "cut early": checkpoint_bytes()[:40],
-    "empty": b"",
-    "text": b"not a checkpoint",
-    "pickle": pickle.dumps(RunsCode()),
-    "objects": with_objects(),
-    "other zip": other_zip(),
-    "no meta": no_meta(),
-    "one array": checkpoint_bytes()[50:],
-}
+def test_a_folder_that_was_there_or_is_filled_stays(tmp_path):
+    with in_use(tmp_path / "new"):
+        (tmp_path / "new" / "file").touch()
+    (tmp_path / "old").mkdir()
+    with in_use(tmp_path / "old"):
+        pass
+    with in_use(tmp_path / "empty"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
+    with (
+        pytest.raises(NotADirectoryError, match="file is a file, expected a folder"),
+        in_use(tmp_path / "new" / "file"),
+    ):
+        pytest.fail("a file is no folder")
 
 
-@pytest.mark.parametrize("kind", BROKEN)
-def test_broken_and_hostile_checkpoints(tmp_path, capsys, kind):
-    path = tmp_path / "c.npz"
-    path.write_bytes(BROKEN[kind])
-    with pytest.raises(ValueError, match=r"c.npz: not a whole checkpoint"):
-        read_checkpoint(path)
-    assert "ran this" not in capsys.readouterr().out
-
-
-@given(st.integers(0, 900), st.integers(1, 255))
-def test_one_flipped_byte_is_noticed_or_harmless(tmp_path_factory, at, by):
-    raw = bytearray(checkpoint_bytes())
-    raw[at % len(raw)] ^= by
-    path = tmp_path_factory.mktemp("c") / "c.npz"
-    path.write_bytes(raw)
-    try:
-        arrays, _ = read_checkpoint(path)
-    except ValueError:
-        return
-    if "W" in arrays:
-        np.testing.assert_array_equal(arrays["W"], np.arange(100.0))
-
-
-def test_an_absent_checkpoint_is_said_to_be_absent(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        read_checkpoint(tmp_path / "none.npz")
+def test_kept_aside(tmp_path):
+    path = tmp_path / "run.json"
+    for text in ("one", "two"):
+        path.write_text(text)
+        assert kept_aside(path).read_text() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json.damaged"]

@@ -1,0 +1,240 @@
+"""What a Solver refuses before it trains, and why a loss is not finite."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .errors import check_range, suggestion
+
+__all__ = [
+    "check_batch_size",
+    "check_callable",
+    "check_count",
+    "check_labels",
+    "check_model",
+    "check_schedule",
+    "checked_data",
+    "checked_split",
+    "checked_update",
+    "checked_views",
+    "divergence",
+    "gradient_of",
+    "numbers",
+    "refuse_keywords",
+]
+
+LARGE_INPUT = 30.0  # inputs beyond this are likely to be unscaled
+OTHER_NAMES = {  # what other libraries call it
+    "optimizer": "update_rule",
+    "epochs": "num_epochs",
+    "n_epochs": "num_epochs",
+    "checkpoint": "checkpoint_name",
+    "early_stopping": "stop",
+    "scheduler": "schedule",
+    "shuffle": "sampling",
+}
+
+
+# ---------------------------------------------------------------------------- arguments
+
+
+def refuse_keywords(unknown, known, rule_settings):
+    """Raise TypeError if there are unknown keywords, and say where what they hold belongs."""
+    if not unknown:
+        return
+    name, value = next(iter(unknown.items()))
+    came = f"Solver: unknown keyword arguments {list(unknown)}"
+    setting = "learning_rate" if name == "lr" else name
+    if setting in rule_settings:
+        raise TypeError(
+            f"{came}. {name} is a setting of the update rule; expected "
+            f"optim_config={{{setting!r}: {value!r}}}."
+        )
+    if name.startswith(("X_", "y_")):
+        raise TypeError(f"{came}. Images and labels come together; expected {DATA}.")
+    near = f" Did you mean {OTHER_NAMES[name]!r}?" if name in OTHER_NAMES else suggestion(name, known)
+    raise TypeError(f"{came}; it knows {sorted(known)}.{near}")
+
+
+def check_model(model):
+    """Raise TypeError unless the model has what the Solver needs."""
+    if isinstance(model, type):
+        name = model.__name__
+        raise TypeError(f"Solver: model is the class {name}, expected a model: {name}(...).")
+    if not isinstance(getattr(model, "params", None), dict) or not hasattr(model, "loss"):
+        hint = " Are model and data swapped?" if isinstance(model, dict) else ""
+        raise TypeError(
+            f"Solver: model is a {type(model).__name__}, expected an object with `params`, a dict of "
+            f"arrays, and `loss(X, y)`.{hint}"
+        )
+
+
+def check_count(name, value, low=1, optional=False):
+    """Raise ValueError unless `value` is a whole number from `low` up; optional: or None."""
+    if optional and value is None:
+        return
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < low:
+        raise ValueError(f"Solver: {name} = {value!r}, expected a whole number from {low} up.")
+
+
+def check_batch_size(batch_size, examples):
+    """Raise ValueError unless there are enough examples for a batch."""
+    check_count("batch_size", batch_size)
+    if batch_size > examples:
+        raise ValueError(
+            f"Solver: batch_size = {batch_size}, but there are {examples} training examples; "
+            f"expected a batch of 1 to {examples}."
+        )
+
+
+def check_callable(name, value, form):
+    """Raise TypeError unless `value` is None or a function."""
+    if value is not None and not callable(value):
+        raise TypeError(f"Solver: {name} = {value!r}, expected a function {form}, or None.")
+
+
+def check_schedule(schedule, lr_decay, rule, rate):
+    """Raise if there are two schedules, or one without a learning rate to multiply."""
+    check_callable("schedule", schedule, "schedule(step, epoch) -> factor, see optim.SCHEDULES")
+    check_range("Solver", "lr_decay", lr_decay, 0, float("inf"), open_low=True)
+    if schedule is not None and lr_decay != 1.0:
+        raise ValueError("Solver: both lr_decay and schedule came, expected one of them.")
+    if rate is None and (schedule is not None or lr_decay != 1.0):
+        raise ValueError(
+            f"Solver: a schedule or lr_decay came, but the learning rate of {rule} is not known; "
+            "expected optim_config={'learning_rate': ...}."
+        )
+
+
+def numbers(optim_config):
+    """A copy of the rule's settings as plain numbers."""
+    if optim_config is not None and not isinstance(optim_config, dict):
+        raise TypeError(
+            f"Solver: optim_config = {optim_config!r}, expected a dict such as "
+            "{'learning_rate': 0.001}."
+        )
+    config = optim_config or {}
+    wrong = {k: v for k, v in config.items() if np.ndim(v) or isinstance(v, str) or v is None}
+    if wrong:
+        raise ValueError(f"Solver: optim_config holds {wrong}, expected one number for each key.")
+    return {k: float(v) for k, v in config.items()}
+
+
+def checked_views(views):
+    """The views as a tuple; empty for None."""
+    if views is None:
+        return ()
+    if not np.iterable(views) or not all(map(callable, views)):
+        raise ValueError(f"Solver: views = {views!r}, expected a list of functions X -> X, or None.")
+    if not len(views):
+        raise ValueError("Solver: views is empty, expected at least one function, or None.")
+    return tuple(views)
+
+
+# ---------------------------------------------------------------------------- what a step gives
+
+
+def gradient_of(name, grads):
+    """grads[name], or a ValueError that says what is missing."""
+    if name not in grads:
+        raise ValueError(
+            f"Solver: model.loss gave gradients of {sorted(grads)}, but none of {name!r}; "
+            "expected one for each trainable parameter."
+        )
+    return grads[name]
+
+
+def checked_update(rule, name, w, result):
+    """next_w and config as the update rule gave them, if they are what they should be."""
+    if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
+        raise TypeError(
+            f"Solver: {rule} gave a {type(result).__name__} for {name}, expected next_w, config."
+        )
+    if np.shape(result[0]) != np.shape(w):
+        raise ValueError(
+            f"Solver: {rule} gave {name} the shape {np.shape(result[0])}, expected {np.shape(w)}."
+        )
+    return result
+
+
+# ---------------------------------------------------------------------------- data
+
+DATA = "one dict as `data`: {'X_train': X, 'y_train': y, 'X_val': ..., 'y_val': ...}"
+
+
+def checked_data(data, more):
+    """The data, if they are one dict; more: what came after them without a keyword."""
+    if more or not isinstance(data, Mapping):
+        came = [type(value).__name__ for value in (data, *more)]
+        raise TypeError(f"Solver: data came as {', '.join(came)}; expected {DATA}.")
+    return data
+
+
+def checked_split(data, split):
+    """X and y of 'train' or 'val', or a ValueError that says what is wrong with them."""
+    missing = [key for key in (f"X_{split}", f"y_{split}") if key not in data]
+    if missing:
+        raise ValueError(f"Solver: data has no {missing}; it holds {sorted(data)}.")
+    X, y = np.asarray(data[f"X_{split}"]), np.asarray(data[f"y_{split}"])
+    if not X.shape or not len(X) or y.shape[:1] != X.shape[:1] or y.ndim != 1:
+        one_hot = y.ndim == 2 and y.shape[0] == len(X)
+        raise ValueError(
+            f"Solver: X_{split} has {len(X) if X.shape else 'no'} examples and y_{split} the shape "
+            f"{y.shape}, expected as many labels as examples, and at least one."
+            + (" If the labels are one-hot, try y.argmax(axis=1)." if one_hot else "")
+        )
+    if y.dtype.kind not in "iu":
+        raise ValueError(
+            f"Solver: y_{split} has dtype {y.dtype}, expected integers; try y.astype(int)."
+        )
+    if X.dtype.kind not in "biufc":
+        raise ValueError(f"Solver: X_{split} has dtype {X.dtype}, expected numbers.")
+    if X.dtype.kind == "f" and not (np.isfinite(X.min()) and np.isfinite(X.max())):
+        at = next(n for n in range(len(X)) if not np.all(np.isfinite(X[n])))
+        raise ValueError(f"Solver: X_{split}[{at}] holds NaN or infinity, expected finite numbers.")
+    return X, y
+
+
+def check_labels(split, y, classes):
+    """Raise ValueError if a label is not one of the model's classes. y: (N,), or None."""
+    if y is not None and not (0 <= y.min() and y.max() < classes):
+        at = int(np.argmax((y < 0) | (y >= classes)))
+        raise ValueError(
+            f"Solver: y_{split}[{at}] = {y[at]}, but the model has {classes} classes; "
+            f"expected labels from 0 to {classes - 1}."
+        )
+
+
+# ---------------------------------------------------------------------------- a loss that diverged
+
+
+def divergence(losses, X, params, grads, epoch, rate):
+    """What is not finite first, and the likely cause, in words.
+
+    losses: the history, whose last entry is not finite.  X: the batch.  rate: of learning, or None.
+    """
+    last = next((loss for loss in reversed(losses) if np.isfinite(loss)), None)
+    came = (
+        f"Solver: the loss is {losses[-1]} at iteration {len(losses)} (epoch {epoch + 1}); "
+        f"the last finite one was {last}."
+    )
+    if not np.all(np.isfinite(X)):
+        return f"{came} The batch itself is not finite: look at the data and their transform."
+    for kind, arrays in (("parameter", params), ("gradient of", grads)):
+        for name, array in arrays.items():
+            if not np.all(np.isfinite(array)):
+                return f"{came} The first {kind} {name} that is not finite. {_cure(X, rate)}"
+    sizes = {name: float(np.max(np.abs(p))) for name, p in params.items()}
+    largest = max(sizes, key=sizes.get)
+    return f"{came} {largest} has grown to {sizes[largest]:.1e}. {_cure(X, rate)}"
+
+
+def _cure(X, rate):
+    cure = (
+        "The learning rate is too high"
+        if rate is None
+        else f"The likely cause is the learning rate of {rate:g}: try {rate / 10:g}"
+    )
+    scale = float(np.max(np.abs(X), initial=0.0))
+    unscaled = f", or scale the inputs, which go up to {scale:g}" if scale > LARGE_INPUT else ""
+    return f"{cure}{unscaled}."
