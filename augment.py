@@ -164,9 +164,7 @@ def distort(
 
     def one(n):
         c, s = np.cos(angle[n]), np.sin(angle[n])
-        back = (
-            np.array([[c, s], [-s, c]]) / factors[n][:, None]
-        )  # from a pixel of out to X
+        back = np.array([[c, s], [-s, c]]) / factors[n][:, None]  # from a pixel of out to X
         source = np.tensordot(back, grid - moves[n][:, None, None], axes=1) + center + fields[n]
         for channel in range(C):
             ndimage.map_coordinates(X[n, channel], source, out[n, channel], order=1)

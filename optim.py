@@ -20,7 +20,6 @@ import math
 import numpy as np
 
 from .engine.errors import refuse_unknown
-from .engine.workers import run
 
 __all__ = [
     "CONFIGS",
@@ -48,8 +47,7 @@ def update_rule(**defaults):
     defaults: what the config may hold, in the order of the formula's arguments. None stands for state
     that starts as zeros, shaped as w. next_state is a dict of the keys that change.
 
-    The formula works entry by entry, since large arrays are cut into blocks, which the workers share.
-    It gives new arrays and writes to none. The rule has `formula` and `defaults` as attributes.
+    The formula returns new arrays and writes to none. `formula` and `defaults` are attributes of the rule.
     """
 
     def make(formula):
@@ -64,7 +62,7 @@ def update_rule(**defaults):
                 )
             refuse_unknown(name, config, defaults, kind="config keys")
             values = {k: _value(name, w, k, config.get(k, v)) for k, v in defaults.items()}
-            next_w, state = _by_blocks(formula, _like(w, w), _like(w, dw), values)
+            next_w, state = formula(_like(w, w), _like(w, dw), *values.values())
             config.update({key: _like(w, value) for key, value in state.items()})
             return np.asarray(next_w, w.dtype), config
 
@@ -179,31 +177,6 @@ def _value(rule, w, key, value):
 def _like(w, array):
     """The array in C order and with w's dtype; a plain number as it is."""
     return np.asarray(array, w.dtype, order="C") if isinstance(array, np.ndarray) else array
-
-
-BLOCK = 2**18  # entries: what a formula makes on the way is no larger than a block
-FEW_BLOCKS = 8  # for fewer it does not pay to wake another thread
-
-
-def _by_blocks(formula, w, dw, values):
-    """formula(w, dw, *values), where `values` is a dict; in blocks if w is large."""
-    count = math.ceil(w.size / BLOCK)
-    if count < FEW_BLOCKS:
-        return formula(w, dw, *values.values())
-    flat = [v.reshape(-1) if isinstance(v, np.ndarray) else v for v in (w, dw, *values.values())]
-    next_w = np.empty(w.size, w.dtype)
-    whole = {k: np.empty(w.size, w.dtype) for k, v in values.items() if isinstance(v, np.ndarray)}
-
-    def compute(k):
-        block = slice(w.size * k // count, w.size * (k + 1) // count)
-        next_w[block], state = formula(*(v[block] if isinstance(v, np.ndarray) else v for v in flat))
-        for key in state.keys() & whole.keys():
-            whole[key][block] = state[key]
-        return state
-
-    state = run(compute, range(count))[0]  # for the keys, and the numbers, which all blocks share
-    arrays = {key: whole[key].reshape(w.shape) for key in state if key in whole}
-    return next_w.reshape(w.shape), state | arrays
 
 
 # ---------------------------------------------------------------------------- schedules

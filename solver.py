@@ -129,6 +129,7 @@ class Solver(Resumable):
         self.begin_at_zero()
 
     def _take_data(self):
+        """Check the data, and what the model makes of one example."""
         data = self.data
         self.X_train, self.y_train = diagnosis.checked_split(data, "train")
         has_val = "X_val" in data or "y_val" in data
@@ -141,6 +142,7 @@ class Solver(Resumable):
         diagnosis.check_labels("val", self.y_val, classes)
 
     def _take_rule(self, rule, optim_config, lr_decay, schedule):
+        """Check the update rule, its settings and the schedule of its learning rate."""
         names = [name for name, function in optim.UPDATE_RULES.items() if function is rule]
         self.rule = (
             rule if callable(rule) else look_up("Solver", optim.UPDATE_RULES, rule, "update_rule")
@@ -151,8 +153,8 @@ class Solver(Resumable):
         if self.rule_keys:
             who = f"Solver, {self.update_rule}"
             refuse_unknown(who, self.optim_config, self.rule_keys, "keys of optim_config")
-        self.base_rate = {**self.rule_keys, **self.optim_config}.get("learning_rate")
-        diagnosis.check_schedule(schedule, lr_decay, self.update_rule, self.base_rate)
+        rate = {**self.rule_keys, **self.optim_config}.get("learning_rate")
+        diagnosis.check_schedule(schedule, lr_decay, self.update_rule, rate)
         self.schedule = schedule or functools.partial(optim.epoch_decay, factor=lr_decay)
 
     def __repr__(self):
@@ -275,7 +277,8 @@ class Solver(Resumable):
 
     def learning_rate_at(self, step, epoch):
         """The base rate times the schedule's factor; None for a rule without one."""
-        return None if self.base_rate is None else self.base_rate * float(self.schedule(step, epoch))
+        base = self.optim_config.get("learning_rate", self.rule_keys.get("learning_rate"))
+        return None if base is None else float(base) * float(self.schedule(step, epoch))
 
     @property
     def iterations_per_epoch(self):

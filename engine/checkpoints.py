@@ -7,6 +7,7 @@ nothing until all of it is known to be right.
 """
 
 import contextlib
+import copy
 import functools
 import hashlib
 import json
@@ -115,12 +116,13 @@ def read_checkpoint(path, choose=None):
     with _opened(path) as archive:
         with _damage_named(path):
             headers = _headers(archive, Path(path).stat().st_size)
-            meta = json.loads(_member(archive, "meta", headers.pop("meta")[0]).tobytes())
+            meta = json.loads(_member(archive, "meta").tobytes())
+            del headers["meta"]
             if not isinstance(meta, dict):
                 raise ValueError(f"meta is a {type(meta).__name__}, expected a dict")
         names = list(headers) if choose is None else choose(headers, meta)
         with _damage_named(path):
-            return {name: _member(archive, name, headers[name][0]) for name in names}, meta
+            return {name: _member(archive, name) for name in names}, meta
 
 
 @contextlib.contextmanager
@@ -175,9 +177,9 @@ def _header(member):
     return shape, dtype
 
 
-def _member(archive, name, shape):
+def _member(archive, name):
     with archive.open(f"{name}.npy") as member:
-        return np.lib.format.read_array(member, allow_pickle=False).reshape(shape)
+        return np.lib.format.read_array(member, allow_pickle=False)
 
 
 # ---------------------------------------------------------------------------- taking up a training
@@ -205,11 +207,13 @@ def load(path, like, optim_keys=None, same_seed=False):
 
     arrays, meta = read_checkpoint(path, choose)
     groups = _grouped(arrays)
-    progress = {key: {**NEW, **meta, **arrays}[key] for key in PROGRESS}
-    progress["loss_history"] = list(map(float, progress["loss_history"]))
+    kept = NEW | meta
+    if meta["format"] > 1:
+        kept["loss_history"] = arrays["loss_history"].tolist()
+    progress = {key: kept[key] for key in PROGRESS}
     optim = {name: {} for name in like.params}
-    for kept in (meta["optim"], groups["optim"]):
-        for name, value in kept.items():
+    for named in (meta["optim"], groups["optim"]):
+        for name, value in named.items():
             parameter, key = name.rsplit("/", 1)
             optim[parameter][key] = value
     parts = (groups[group] for group in ("params", "state", "best", "best_state"))
@@ -221,19 +225,14 @@ def load_params(model, path, best=True):
 
     Raises ValueError, and leaves the model as it is, if the file holds those of another model.
     """
-    state = copied_state(model)
-    expected = {"params": _shapes(model.params), "state": _shapes(state)}
 
     def choose(headers, meta):
-        has_best = best and any(name.startswith("best/") for name in headers)
-        of_params, of_state = ("best", "best_state") if has_best else ("params", "state")
-        names = []
-        for group, kind in ((of_params, "params"), (of_state, "state")):
-            found = {n: s for n, (s, _) in _group(headers, group).items()}
-            if found != expected[kind] and (found or kind == "params"):
-                words = "parameters" if kind == "params" else "a state with shapes"
-                raise ValueError(f"{path}: holds {words} {found}, but the model has {expected[kind]}.")
-            names += [f"{group}/{name}" for name in found]
+        has_best = best and _group(headers, "best")
+        params, state = ("best", "best_state") if has_best else ("params", "state")
+        with _named(path):
+            names = _alike(params, headers, "parameters", model.params)
+            if _group(headers, state):
+                names += _alike(state, headers, "a state with", copied_state(model))
         return names
 
     arrays, _ = read_checkpoint(path, choose)
@@ -241,6 +240,15 @@ def load_params(model, path, best=True):
     model.params.update(groups["best"] or groups["params"])
     if new := groups["best_state"] or groups["state"]:
         model.state = new
+
+
+def _alike(group, headers, words, arrays):
+    """The full names of a group, if it has the shapes of the arrays and their kind of numbers."""
+    found = {n: (shape, dtype.kind) for n, (shape, dtype) in _group(headers, group).items()}
+    expected = {n: (np.shape(a), np.asarray(a).dtype.kind) for n, a in arrays.items()}
+    if found != expected:
+        raise ValueError(f"holds {words} {found}, but the model has {expected}.")
+    return [f"{group}/{name}" for name in found]
 
 
 def last_epoch(path):
@@ -282,12 +290,10 @@ def as_json(value):
 
 
 def copied_state(model):
-    """The model's `state` as copies, {name: array}; empty if it has none."""
-    return {name: np.array(array) for name, array in (getattr(model, "state", None) or {}).items()}
-
-
-def _shapes(arrays):
-    return {name: array.shape for name, array in arrays.items()}
+    """A copy of the model's `state`; empty if it has none that is a dict."""
+    state = getattr(model, "state", None)
+    copied = lambda value: value.copy() if isinstance(value, np.ndarray) else copy.deepcopy(value)  # noqa: E731
+    return {name: copied(value) for name, value in state.items()} if isinstance(state, dict) else {}
 
 
 def _group(named, group):
@@ -327,7 +333,7 @@ def _check_version(meta):
 
 def _check_params(headers, like):
     shapes = {name: shape for name, (shape, _) in _group(headers, "params").items()}
-    expected = _shapes(like.params)
+    expected = {name: np.shape(p) for name, p in like.params.items()}
     if shapes != expected:
         raise ValueError(
             f"holds parameters {shapes}, but the model has {expected}; "
@@ -374,7 +380,7 @@ def _check_group(group, headers, expected):
 
 
 def _kinds(arrays):
-    return {name: _kind(array.shape, array.dtype) for name, array in arrays.items()}
+    return {name: _kind(np.shape(array), np.asarray(array).dtype) for name, array in arrays.items()}
 
 
 def _kind(shape, dtype):
@@ -395,8 +401,10 @@ def _check_optim_numbers(numbers, like, optim_keys):
     for name, value in numbers.items():
         _, key = _parameter_and_key(name, like, optim_keys)
         _real(f"optim {name}", value)
-        if optim_keys is not None and optim_keys[key] is None:
-            raise ValueError(f"optim {name} is {_shown(value)}, expected an array.")
+        default = optim_keys[key] if optim_keys is not None else 0.0
+        counts = isinstance(default, int)  # files of format 1 hold it as a float
+        if default is None or not math.isfinite(value) or (counts and (value < 0 or value % 1)):
+            raise ValueError(f"optim {name} is {_shown(value)}, expected what {default!r} is like.")
 
 
 def _whole(name, value, low=0, high=math.inf):
@@ -406,8 +414,16 @@ def _whole(name, value, low=0, high=math.inf):
 
 
 def _real(name, value):
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
+    if not whole and not isinstance(value, float):
         raise ValueError(f"{name} is {_shown(value)}, expected a number.")
+
+
+def _accuracy(name, value):
+    """From 0 to 1; -1 where there is none yet."""
+    _real(name, value)
+    if not -1 <= value <= 1:
+        raise ValueError(f"{name} is {value}, expected a number from -1 to 1.")
 
 
 def _due(name, value):
@@ -455,7 +471,7 @@ PROGRESS = {
     "iteration": _whole,
     "step_in_epoch": _whole,
     "due": _due,
-    "best_val_acc": _real,
+    "best_val_acc": _accuracy,
     "history": _records,
     "loss_history": _reals,
     "train_acc_history": _reals,

@@ -27,7 +27,7 @@ def output_size(size, window, stride, pad):
 
 
 def as_rows(x):
-    """Images (N, C, H, W) as a C-contiguous array (H, C, W, N); a view if they lie like that already."""
+    """Images (N, C, H, W) as a C-contiguous array (H, C, W, N); a view if they lie like that."""
     return np.ascontiguousarray(x.transpose(2, 1, 3, 0))
 
 

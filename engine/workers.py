@@ -285,18 +285,3 @@ def _memory_kept():
 
 
 _ONE_BLAS_THREAD, _MEMORY_KEPT = _Counted(_one_blas_thread), _Counted(_memory_kept)
-
-
-# TEMPORARY, until optim.py and solver.py use the above
-def slices(size, count):
-    bounds = [size * k // count for k in range(count + 1)]
-    return [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
-
-
-class Ahead(Later):
-    def __init__(self, function, runs):
-        super().__init__(function)
-        self.runs = 0
-
-    def begin(self, pool):
-        pass

@@ -5,7 +5,7 @@ import inspect
 
 import numpy as np
 import pytest
-from handgrad import optim, workers
+from handgrad import optim
 from handgrad.optim import CONFIGS, SCHEDULES, UPDATE_RULES
 
 W = np.linspace(-0.4, 0.6, 20).reshape(4, 5)
@@ -92,15 +92,12 @@ class TestRules:
         for k in state:
             np.testing.assert_array_equal(kept[k], state[k])
 
-    @pytest.mark.parametrize("count", [1, 2])
-    def test_in_blocks_as_row_by_row(self, name, count, monkeypatch):
-        """Large arrays are cut into blocks that the workers share; entry by entry nothing changes."""
-        monkeypatch.setattr(optim, "BLOCK", 2**9)
+    def test_row_by_row(self, name):
+        """Each entry is updated by itself."""
         w, *dws = np.random.default_rng(0).standard_normal((3, 100, 110)).astype(np.float32)
         whole, rows, config, configs = w, list(w), {}, [{} for _ in w]
         for dw in dws:
-            with workers(count):
-                whole, config = UPDATE_RULES[name](whole, dw, config)
+            whole, config = UPDATE_RULES[name](whole, dw, config)
             for n in range(len(rows)):
                 rows[n], configs[n] = UPDATE_RULES[name](rows[n], dw[n], configs[n])
         np.testing.assert_array_equal(whole, rows)
@@ -110,11 +107,9 @@ class TestRules:
             )
             assert np.shape(value) in (w.shape, ())
 
-    @pytest.mark.parametrize("block", [2**18, 2**7], ids=["whole", "in blocks"])
     @pytest.mark.parametrize("kind", [np.asfortranarray, np.float64], ids=["order", "precision"])
-    def test_arrays_of_another_order_or_precision(self, name, kind, block, monkeypatch):
+    def test_arrays_of_another_order_or_precision(self, name, kind):
         """All results are in C order and of w's dtype: orders decide on how products are summed."""
-        monkeypatch.setattr(optim, "BLOCK", block)
         w, dw, state = np.random.default_rng(1).random((3, 40, 50)).astype(np.float32)
         keys = [key for key, default in CONFIGS[name].items() if default is None]
         plain, other = ({key: make(state) for key in keys} for make in (np.array, kind))

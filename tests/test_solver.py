@@ -288,6 +288,13 @@ def test_learning_rates(blobs, settings, rates):
     assert [record["learning_rate"] for record in solver.history] == pytest.approx(rates)
 
 
+def test_a_loop_may_change_the_learning_rate(blobs):
+    solver = solve(blobs, num_epochs=3, lr_decay=0.5)
+    for _ in solver.epochs():
+        solver.optim_config["learning_rate"] *= 10
+    assert [record["learning_rate"] for record in solver.history] == pytest.approx([0.1, 0.5, 2.5])
+
+
 def test_the_rules_default_rate_is_decayed_too(blobs):
     solver = solve(blobs, optim_config=None, lr_decay=0.5, num_epochs=2)
     solver.train()
