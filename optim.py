@@ -47,7 +47,7 @@ def update_rule(**defaults):
     defaults: what the config may hold, in the order of the formula's arguments. None stands for state
     that starts as zeros, shaped as w. next_state is a dict of the keys that change.
 
-    The formula returns new arrays and writes to none. `formula` and `defaults` are attributes of the rule.
+    The formula returns new arrays and writes to none. The rule has the attributes formula and defaults.
     """
 
     def make(formula):
@@ -56,14 +56,13 @@ def update_rule(**defaults):
         @functools.wraps(formula)
         def rule(w, dw, config=None):
             config = {} if config is None else config
-            if np.shape(dw) != np.shape(w):
-                raise ValueError(
-                    f"{name}: dw has shape {np.shape(dw)}, expected that of w, {np.shape(w)}."
-                )
+            if np.shape(dw) != w.shape:
+                raise ValueError(f"{name}: dw has shape {np.shape(dw)}, expected that of w, {w.shape}.")
             refuse_unknown(name, config, defaults, kind="config keys")
-            values = {k: _value(name, w, k, config.get(k, v)) for k, v in defaults.items()}
-            next_w, state = formula(_like(w, w), _like(w, dw), *values.values())
-            config.update({key: _like(w, value) for key, value in state.items()})
+            values = [_value(name, w, k, config.get(k), default) for k, default in defaults.items()]
+            next_w, state = formula(w, np.asarray(dw, w.dtype, order="C"), *values)
+            for key, value in state.items():
+                config[key] = np.asarray(value, w.dtype) if defaults[key] is None else value
             return np.asarray(next_w, w.dtype), config
 
         del rule.__wrapped__  # its signature is rule(w, dw, config)
@@ -161,22 +160,15 @@ CONFIGS = {name: rule.defaults for name, rule in UPDATE_RULES.items()}
 # ---------------------------------------------------------------------------- from formula to rule
 
 
-def _value(rule, w, key, value):
+def _value(rule, w, key, value, default):
     """State as an array like w. Settings as plain numbers: a NumPy float64 would widen float32."""
-    if isinstance(value, float):
-        return value
+    if default is not None:
+        return float(default if value is None else value)
     if value is None:
         return np.zeros(w.shape, w.dtype)
-    if np.ndim(value) == 0:
-        return float(value)
-    if np.shape(value) != np.shape(w):
-        raise ValueError(f"{rule}: {key} has shape {np.shape(value)}, but w has {np.shape(w)}.")
-    return _like(w, value)
-
-
-def _like(w, array):
-    """The array in C order and with w's dtype; a plain number as it is."""
-    return np.asarray(array, w.dtype, order="C") if isinstance(array, np.ndarray) else array
+    if np.shape(value) != w.shape:
+        raise ValueError(f"{rule}: {key} has shape {np.shape(value)}, but w has {w.shape}.")
+    return np.asarray(value, w.dtype, order="C")
 
 
 # ---------------------------------------------------------------------------- schedules

@@ -261,6 +261,8 @@ class Solver(Resumable):
             self.loss_history[step:] = [float(loss)]
             facts = X, self.model.params, grads, self.epoch, rate
             raise DivergenceError(diagnosis.divergence(self.loss_history, *facts))
+        if step == 0:
+            diagnosis.check_gradients(self.trainable, grads)
         self.end_step(float(loss), *self._updated(grads, rate))
 
     def _updated(self, grads, rate):
@@ -270,9 +272,10 @@ class Solver(Resumable):
             config = dict(self.optim_configs[name])
             if rate is not None:
                 config["learning_rate"] = rate
-            w, dw = self.model.params[name], diagnosis.gradient_of(name, grads)
-            result = self.rule(w, dw, config)
-            params[name], configs[name] = diagnosis.checked_update(self.update_rule, name, w, result)
+            result = self.rule(self.model.params[name], grads[name], config)
+            if self.iteration == 0:
+                diagnosis.check_update(self.update_rule, name, self.model.params[name], result)
+            params[name], configs[name] = result
         return params, configs
 
     def learning_rate_at(self, step, epoch):

@@ -10,15 +10,15 @@ __all__ = [
     "check_batch_size",
     "check_callable",
     "check_count",
+    "check_gradients",
     "check_labels",
     "check_model",
     "check_schedule",
+    "check_update",
     "checked_data",
     "checked_split",
-    "checked_update",
     "checked_views",
     "divergence",
-    "gradient_of",
     "numbers",
     "refuse_keywords",
 ]
@@ -134,18 +134,18 @@ def checked_views(views):
 # ---------------------------------------------------------------------------- what a step gives
 
 
-def gradient_of(name, grads):
-    """grads[name], or a ValueError that says what is missing."""
-    if name not in grads:
+def check_gradients(trainable, grads):
+    """Raise ValueError if a gradient is missing."""
+    missing = [name for name in trainable if name not in grads]
+    if missing:
         raise ValueError(
-            f"Solver: model.loss gave gradients of {sorted(grads)}, but none of {name!r}; "
+            f"Solver: model.loss gave gradients of {sorted(grads)}, but none of {missing}; "
             "expected one for each trainable parameter."
         )
-    return grads[name]
 
 
-def checked_update(rule, name, w, result):
-    """next_w and config as the update rule gave them, if they are what they should be."""
+def check_update(rule, name, w, result):
+    """Raise if an update rule did not give next_w, shaped as w, and a config."""
     if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
         raise TypeError(
             f"Solver: {rule} gave a {type(result).__name__} for {name}, expected next_w, config."
@@ -154,7 +154,6 @@ def checked_update(rule, name, w, result):
         raise ValueError(
             f"Solver: {rule} gave {name} the shape {np.shape(result[0])}, expected {np.shape(w)}."
         )
-    return result
 
 
 # ---------------------------------------------------------------------------- data

@@ -41,7 +41,7 @@ from handgrad.data_utils import (
 )
 from hypothesis import given
 
-# ---------------------------------------------------------------------------- the face of the package data
+# ---------------------------------------------------------------------------- the face of data/
 
 
 def test_data_utils_offers_what_the_rooms_define():
@@ -54,7 +54,7 @@ def test_data_utils_offers_what_the_rooms_define():
     for name in data_utils.__all__:
         if name != "DATA_SETS":
             assert getattr(data_utils, name) is defined[name]
-    assert set(DATA_SETS.values()) <= {getattr(data_utils, name) for name in data_utils.__all__}
+    assert {load.__name__ for load in DATA_SETS.values()} <= set(data_utils.__all__)
 
 
 def test_the_rooms_import_only_one_another_and_the_engine():

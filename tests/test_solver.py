@@ -676,7 +676,7 @@ def test_a_model_without_a_gradient_is_told_so(blobs):
         return result if y is None else (result[0], {"W1": result[1]["W1"]})
 
     model.loss = loss
-    with pytest.raises(ValueError, match=r"gradients of \['W1'\], but none of 'b1'"):
+    with pytest.raises(ValueError, match=r"gradients of \['W1'\], but none of \['b1', 'W2', 'b2'\]"):
         solve(blobs, model).train()
 
 
