@@ -20,11 +20,13 @@ checkpoint, which is written last.
 
 import contextlib
 import sys
+from pathlib import Path
 
 import numpy as np
 
 from .engine.diagnosis import check_callable, check_count
 from .engine.errors import suggestion
+from .engine.files import remove_leftovers
 
 __all__ = [
     "BestParameters",
@@ -182,10 +184,13 @@ class History(Callback):
 
 
 class Checkpoint(Callback):
-    """Saves everything to a file after each epoch."""
+    """Saves everything to a file after each epoch. It begins by removing what a killed process left."""
 
     def __init__(self, path):
-        self.path = path
+        self.path = Path(path)
+
+    def on_train_begin(self, solver):
+        remove_leftovers(self.path.parent, self.path.stem)
 
     def on_epoch_end(self, solver):
         solver.save_checkpoint(self.path)

@@ -97,7 +97,15 @@ def _parser():
     parser.add_argument("--version", action="version", version=f"handgrad {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    train_ = commands.add_parser(
+    _add_train(commands)
+    _add_compare(commands)
+    _add_gradcheck(commands)
+    _add_download(commands)
+    return parser
+
+
+def _add_train(commands):
+    parser = commands.add_parser(
         "train",
         help="train a net and write a run folder",
         description="Train a net. The run folder gets settings.json, history.csv, checkpoint.npz, "
@@ -105,11 +113,13 @@ def _parser():
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    train_.set_defaults(run=train)
-    _add_run_options(train_)
-    _add_model_options(train_)
+    parser.set_defaults(run=train)
+    _add_run_options(parser)
+    _add_model_options(parser)
 
-    versus = commands.add_parser(
+
+def _add_compare(commands):
+    parser = commands.add_parser(
         "compare",
         help="train with several values of one option, each with several seeds",
         description="Train with several values of one option, the same seeds and budget for all. "
@@ -118,30 +128,33 @@ def _parser():
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    versus.set_defaults(run=compare)
-    versus.add_argument(
+    parser.set_defaults(run=compare)
+    parser.add_argument(
         "--vary",
         nargs="+",
         required=True,
         metavar="OPTION_OR_VALUE",
         help="an option of train and the values it takes: learning-rate 0.1 0.01",
     )
-    versus.add_argument("--seeds", type=int, default=3, help="runs of each value (default: 3)")
-    versus.add_argument("--target", type=float, help="a validation accuracy to time")
-    _add_run_options(versus)
-    _add_model_options(versus)
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each value (default: 3)")
+    parser.add_argument("--target", type=float, help="a validation accuracy to time")
+    _add_run_options(parser)
+    _add_model_options(parser)
 
-    check = commands.add_parser(
+
+def _add_gradcheck(commands):
+    parser = commands.add_parser(
         "gradcheck", help="hold every model's written gradients against numerical ones"
     )
-    check.add_argument("--model", choices=MODELS, help="only this one (default: all)")
-    check.set_defaults(run=gradcheck)
+    parser.add_argument("--model", choices=MODELS, help="only this one (default: all)")
+    parser.set_defaults(run=gradcheck)
 
-    fetch = commands.add_parser("download", help="fetch a data set, checked, from a mirror")
-    fetch.add_argument("data", choices=SOURCES)
-    fetch.add_argument("--data-dir", help="where to (default: HANDGRAD_DATA or the cache folder)")
-    fetch.set_defaults(run=download)
-    return parser
+
+def _add_download(commands):
+    parser = commands.add_parser("download", help="fetch a data set, checked, from a mirror")
+    parser.add_argument("data", choices=SOURCES)
+    parser.add_argument("--data-dir", help="where to (default: HANDGRAD_DATA or the cache folder)")
+    parser.set_defaults(run=download)
 
 
 def _add_run_options(parser):

@@ -403,9 +403,11 @@ def spatial_batchnorm_backward(dout, cache):
 
 
 def _batchnorm(who, x, gamma, beta, bn_param, ndim):
-    """Both of them. c and m: xhat = s * (c - m), where m is 0 if c is centred already.
+    """Batch norm of rows and of images. xhat = s * (c - m): in training c is centred, and m is 0; at
+    test time c is x, and m the running mean.
 
-    by_part(f, x) is f(x), and total(f, x) too; for a batch in parts, f part by part, and the sum of it.
+    For an array, by_part(f, x) and total(f, x) are both f(x). For a batch in parts, by_part applies f
+    to each part, and total adds up what f gives for the parts.
     """
     x, gamma, beta = as_floats(who, x=x, gamma=gamma, beta=beta)
     training = check_batchnorm(who, x, gamma, beta, bn_param, ndim)
@@ -433,11 +435,11 @@ def _batchnorm_backward(who, dout, cache):
     dgamma = (total(feature_products, dout, c) - m * dbeta) * s  # sum dout_i xhat_i
     scale = s * gamma.ravel()
     if n:
-        by_var, by_mu = -scale * s * dgamma / n, -scale * dbeta / n
+        through_var, through_mu = -scale * s * dgamma / n, -scale * dbeta / n
 
         def dx_of(dout, c):
-            dx = plus(dout * spread(scale, dout), c * spread(by_var, c))
-            return cast(plus(dx, spread(by_mu, c)), dtype)
+            dx = plus(dout * spread(scale, dout), c * spread(through_var, c))
+            return cast(plus(dx, spread(through_mu, c)), dtype)
     else:  # the running mean and variance do not depend on x: only the direct path is left
 
         def dx_of(dout, c):

@@ -1,11 +1,14 @@
 """Callbacks: when they are called, what they may be, how they stop a training."""
 
 import functools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from handgrad import Solver
 from handgrad.callbacks import Callback, Checkpoint, EarlyStopping, ProgressBar
+from handgrad.engine.files import _this_process
 from handgrad.models import TwoLayerNet
 from handgrad.stopping import patience
 
@@ -226,6 +229,19 @@ def test_what_a_callback_saves_goes_on_after_it(blobs, tmp_path):
     ]
 
 
+def test_the_built_in_ones_may_be_called_twice(blobs, tmp_path):
+    """An interrupt may come when a callback has done its work, and before this is noted."""
+    stop = functools.partial(patience, epochs=99)
+    settings = dict(stop=stop, validate_every=2, checkpoint_name=tmp_path / "run")
+    once, twice = solve(blobs, **settings), solve(blobs, **settings)
+    twice.callbacks = [callback for callback in twice.callbacks for _ in range(2)]
+    once.train()
+    twice.train()
+    for name in ("loss_history", "train_acc_history", "val_acc_history", "best_val_acc"):
+        assert getattr(once, name) == getattr(twice, name)
+    assert [r["loss"] for r in once.history] == [r["loss"] for r in twice.history]
+
+
 def test_the_built_in_ones_in_the_users_list(blobs, tmp_path):
     stopping = EarlyStopping(functools.partial(patience, epochs=1))
     solver = solve(blobs, callbacks=[stopping, Checkpoint(tmp_path / "run.npz")], num_epochs=50)
@@ -234,6 +250,16 @@ def test_the_built_in_ones_in_the_users_list(blobs, tmp_path):
     other = solve(blobs)
     other.load_checkpoint(tmp_path / "run.npz")
     assert other.epoch == solver.epoch
+
+
+def test_a_checkpoint_removes_what_a_killed_process_left_of_it(blobs, tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, other = (tmp_path / f".{stem}-{_this_process(dead.pid)}-x.npz" for stem in ("run", "other"))
+    for path in (left, other):
+        path.write_text("half")
+    solve(blobs, checkpoint_name=tmp_path / "run", num_epochs=1).train()
+    assert sorted(tmp_path.iterdir()) == sorted([other, tmp_path / "run.npz"])
 
 
 def test_a_checkpoint_name_may_have_its_ending(blobs, tmp_path):

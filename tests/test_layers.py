@@ -418,6 +418,7 @@ def test_sums_of_half_precision_do_not_overflow(forward, backward, shapes, setti
         assert a.dtype == np.float16
         steps = 1e-7 + 0.01 * np.abs(b).max()  # float16 ends at 6e-8
         np.testing.assert_allclose(a, b, rtol=0.01, atol=steps)
+    np.testing.assert_allclose(grads[-1], wanted[-1], rtol=1e-3)  # one rounding, at the end
 
 
 def test_losses_of_many_in_half_precision():

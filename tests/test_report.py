@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from handgrad.report import class_report, wilson_interval
+from handgrad import vis_utils
+from handgrad.report import class_report, confusion_matrix, wilson_interval
 
 
 def test_wilson_interval_of_the_books():
@@ -35,3 +36,7 @@ def test_errors():
         class_report([0, 1], [0, 1, 1])
     with pytest.raises(ValueError, match="at least one"):
         class_report(np.empty(0, int), np.empty(0, int))
+
+
+def test_the_confusion_matrix_has_its_old_place_too():
+    assert vis_utils.confusion_matrix is confusion_matrix

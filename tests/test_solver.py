@@ -408,6 +408,23 @@ def test_divergence_stops_and_says_where(blobs):
     assert all(np.all(np.isfinite(p)) for p in model.params.values())
 
 
+def test_after_divergence_it_goes_on_at_the_same_step(blobs, tmp_path):
+    """With a smaller rate, also from a checkpoint of then."""
+    settings = dict(optim_config={"learning_rate": 1e30}, num_epochs=2)
+    solver = solve(blobs, net(weight_scale=1.0), **settings)
+    with pytest.raises(DivergenceError):
+        solver.train()
+    taken = solver.iteration
+    assert len(solver.loss_history) == taken + 1
+    with pytest.raises(DivergenceError, match=f"at iteration {taken + 1} "):
+        solver.train()
+    solver.save_checkpoint(tmp_path / "run.npz")
+    resumed = solve(blobs, net(weight_scale=1.0), **settings)
+    resumed.load_checkpoint(tmp_path / "run.npz")
+    assert resumed.loss_history == solver.loss_history[:-1]
+    assert np.all(np.isfinite(resumed.loss_history))
+
+
 def test_divergence_blames_unscaled_inputs(blobs):
     data = {**blobs, "X_train": 1e6 * blobs["X_train"]}
     with pytest.raises(DivergenceError, match="scale the inputs"):

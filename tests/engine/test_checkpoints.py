@@ -5,7 +5,6 @@ import io
 import json
 import pickle
 import tracemalloc
-import warnings
 import zipfile
 
 import hypothesis.strategies as st
@@ -123,17 +122,6 @@ def with_header(shape, entries=b"", compression=zipfile.ZIP_STORED):
     return file.getvalue()
 
 
-def twice():
-    file = io.BytesIO()
-    with warnings.catch_warnings(), zipfile.ZipFile(file, "w") as archive:
-        warnings.simplefilter("ignore")  # of duplicate names
-        for _ in range(2):
-            member = io.BytesIO()
-            np.save(member, np.arange(4.0))
-            archive.writestr("W.npy", member.getvalue())
-    return file.getvalue()
-
-
 BOMBS = {
     "3 GB of zeros, compressed": with_header((10**7,), bytes(8 * 10**7), zipfile.ZIP_DEFLATED),
     "3 GB that are not there": with_header((4 * 10**8,)),
@@ -142,10 +130,10 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("kind", [*BOMBS, "twice"])
+@pytest.mark.parametrize("kind", BOMBS)
 def test_a_file_that_lies_costs_no_memory(tmp_path, kind):
     path = tmp_path / "c.npz"
-    path.write_bytes(twice() if kind == "twice" else BOMBS[kind])
+    path.write_bytes(BOMBS[kind])
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match=r"c.npz: not a whole checkpoint"):
