@@ -45,9 +45,9 @@ The contract of every pair:
     - Layers compute with real or complex numbers: floats of any precision, and complex ones, so that a
       gradient can be checked by complex step. For its sake comparisons look at the real part. Integers
       and bools are computed as float64, and lists of numbers are read as arrays.
-    - out has the dtype of x, and a gradient has the shape and the dtype of the argument: float32 stays
-      float32. Means, losses and bias gradients of float16 are summed in float32, as float16 ends
-      at 65504.
+    - A gradient has the shape and the dtype of its argument, and with arguments of one dtype out has
+      it, too: float32 stays float32. Means, losses and bias gradients of float16 are summed in float32,
+      because float16 ends at 65504.
     - Arrays may have any memory order. Empty batches work. A wrong shape, dtype or setting raises
       ValueError: who, what came, what was expected.
 """
@@ -234,8 +234,8 @@ def tanh_backward(dout, cache):
 
 
 # ---------------------------------------------------------------------------- losses
-# A loss is forward and backward at once: the chain begins here, with the derivative of the loss by
-# itself, 1. Each is a mean over the examples, so that every gradient carries 1 / N.
+# A loss is forward and backward at once: the chain begins here, with the derivative of the loss with
+# respect to itself, 1. Each is a mean over the examples, so that every gradient carries 1 / N.
 
 
 def softmax_loss(x, y, smoothing=0.0):
@@ -293,7 +293,7 @@ def mse_loss(x, y):
     """Mean squared error over every entry of x: loss = sum of (x - y)^2 / (N * C).
 
     x: (N, C).  y: targets shaped as x, or labels (N,), integers in [0, C), read as one-hot rows.
-    Returns loss and dx (N, C) = 2 * (x - y) / (N * C), the derivative of one square: each x is in one.
+    Returns loss and dx (N, C) = 2 * (x - y) / (N * C): each entry of x is in one of the squares.
     """
     scores = as_float("mse_loss", "x", x)
     x = widened(scores)
@@ -546,7 +546,9 @@ def conv_forward_naive(x, w, b, conv_param):
 
 
 def conv_backward_naive(dout, cache):
-    """Out is a sum of products, pixel * filter entry. Either factor gets dout * the other factor: the
+    """dx, dw and db by the same loops.
+
+    out is a sum of products, pixel * filter entry. Either factor gets dout * the other factor: the
     filter gets dout * window, and the window gets dout * filter. A filter meets every window, and a
     pixel lies in several: both add up what comes back (copy <-> add). b_f is added at every position.
     """
@@ -596,8 +598,10 @@ def conv_backward(dout, cache, need_dx=True):
     drows = convolution.rows_of(dout)  # (OH, F, OW * N), the positions in the order of the windows
     dw = convolution.filter_gradient(drows, windows, w.shape)
     db = feature_sums(widened(drows))
-    dx = convolution.image_gradient(drows, w, x_shape, stride, pad) if need_dx else None
-    return None if dx is None else cast(dx, x_dtype), cast(dw, w.dtype), cast(db, b_dtype)
+    dx = None
+    if need_dx:
+        dx = cast(convolution.image_gradient(drows, w, x_shape, stride, pad), x_dtype)
+    return dx, cast(dw, w.dtype), cast(db, b_dtype)
 
 
 def _window(i, j, size, stride):

@@ -371,7 +371,7 @@ def test_half_precision_is_kept_and_close_to_float32(forward, backward, shapes, 
         np.testing.assert_allclose(a, b, rtol=0.02, atol=0.02)
 
 
-HALF = [  # forward, backward, shapes, settings: sums of squares and of dout beyond 65504
+HALF = [  # forward, backward, shapes, settings: sums that float16 cannot hold, or loses terms of
     (
         L.batchnorm_forward,
         L.batchnorm_backward,
@@ -398,13 +398,13 @@ HALF = [  # forward, backward, shapes, settings: sums of squares and of dout bey
         [{"pool_height": 256, "pool_width": 256}],
     ),
     (L.affine_forward, L.affine_backward, [(70000, 1), (1, 2), (2,)], []),
-    (L.conv_forward, L.conv_backward, [(64, 1, 32, 34), (2, 1, 1, 3), (2,)], [{}]),
+    (L.conv_forward, L.conv_backward, [(1, 1, 5000, 1), (2, 1, 1, 1), (2,)], [{}]),  # 1024 + 0.5 = 1024
 ]
 
 
 @pytest.mark.parametrize(("forward", "backward", "shapes", "settings"), HALF)
-def test_sums_of_half_precision_do_not_overflow(forward, backward, shapes, settings):
-    """They are those of float32, to the precision of float16."""
+def test_sums_of_half_precision_are_those_of_float32(forward, backward, shapes, settings):
+    """To the precision of float16."""
     x, *others = drawn(shapes, np.float16)
     if forward not in (L.affine_forward, L.conv_forward):  # of which dw would overflow itself
         x = np.float16(100) + np.float16(20) * x
@@ -418,7 +418,8 @@ def test_sums_of_half_precision_do_not_overflow(forward, backward, shapes, setti
         assert a.dtype == np.float16
         steps = 1e-7 + 0.01 * np.abs(b).max()  # float16 ends at 6e-8
         np.testing.assert_allclose(a, b, rtol=0.01, atol=steps)
-    np.testing.assert_allclose(grads[-1], wanted[-1], rtol=1e-3)  # one rounding, at the end
+    if len(grads) > 1:  # dbeta or db, a plain sum: rounded once, at the end
+        np.testing.assert_allclose(grads[-1], wanted[-1], rtol=1e-3)
 
 
 def test_losses_of_many_in_half_precision():
