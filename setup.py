@@ -7,6 +7,16 @@ from setuptools import setup
 HERE = Path(__file__).parent
 VERSION = (HERE / "__init__.py").read_text().split('__version__ = "')[1].split('"')[0]
 
+OPTIONAL = {
+    "tables": ["pandas"],
+    "images": ["Pillow"],
+    "sklearn": ["scikit-learn"],
+    "tensorboard": ["tensorboardX"],
+    "dask": ["distributed"],
+    "mpi": ["mpi4py", "mpich"],
+    "docs": ["sphinx", "myst-nb", "nbclient", "ipykernel", "pydata-sphinx-theme"],
+}
+
 setup(
     name="handgrad",
     version=VERSION,
@@ -21,6 +31,8 @@ setup(
     install_requires=["numpy>=2.0", "scipy", "matplotlib", "tqdm", "threadpoolctl", "pooch"],
     extras_require={
         "test": ["pytest", "hypothesis", "ruff", "build"],
+        **OPTIONAL,
+        "all": sorted({package for packages in OPTIONAL.values() for package in packages}),
         "bench": ["torch==2.13.0", "scikit-learn"],
     },
     entry_points={"console_scripts": ["handgrad = handgrad.cli:main"]},

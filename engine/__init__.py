@@ -14,6 +14,8 @@ Layers, models and the Solver call these modules; these modules call none of the
     checkpoints  saved runs
     resuming     a training that can be broken off at any moment
     diagnosis    what is wrong with a Solver's arguments, or why a loss diverged
+    extras       optional packages
+    html         tables as notebooks show them
     files        files that are written whole or not at all
     randomness   one seed for a run, one generator for each draw
 """
