@@ -29,11 +29,11 @@ KEEP_HINT = (
 )
 
 
-def check_dout(who, dout, shape):
+def check_dout(who, dout, shape, name="dout"):
     """dout as floats; it must have the shape of out."""
-    dout = as_float(who, "dout", dout)
+    dout = as_float(who, name, dout)
     if dout.shape != shape:
-        raise ValueError(f"{who}: dout has shape {dout.shape}, expected that of out, {shape}.")
+        raise ValueError(f"{who}: {name} has shape {dout.shape}, expected that of out, {shape}.")
     return dout
 
 

@@ -1,0 +1,460 @@
+"""Recurrent layers: words as vectors, layers that walk along a sequence, scores and loss at each step.
+
+Read `layers.py` first: the contract of a pair, the letters and the three rules are the same here. New
+letters:
+    N sequences   T steps   D inputs a step   H hidden units   V words of the vocabulary
+    x (N, T, D) is a batch of sequences, x_t (N, D) its step t, h_t (N, H) the state after that step.
+
+A recurrent layer has one set of weights, which it uses at every step:
+
+    h_t = step(x_t, h_{t-1}, weights)        for t = 1, ..., T, from a given h_0
+
+Backpropagation through time. Unrolled, this is a chain of T steps, and the chain rule goes through it
+from the last step to the first. Two things happen on the way (copy <-> add):
+
+    h_t is used twice, as output t and as the input of step t + 1. So its gradient is the sum of dh_t,
+    which comes from the layers above, and of what step t + 1 gives back.
+    The weights are used T times. So their gradients are sums over the steps.
+
+Only what passes from step to step must wait for the step before it: the product h_{t-1} @ Wh, and on
+the way back da_t @ Wh.T. All else is done for all steps at once, as one large product: x @ Wx before
+the loop, and the gradients of x, Wx, Wh and b after it.
+"""
+
+import numpy as np
+
+from .engine.arrays import as_float, as_floats, cast, widened
+from .engine.checks import check_dout
+from .engine.products import matmul
+from .engine.sequence_checks import (
+    check_affine_steps,
+    check_mask,
+    check_recurrent,
+    check_temporal_labels,
+    check_words,
+)
+from .engine.sequences import as_rows, as_sequences, lies_by_step, steps, times
+
+__all__ = [
+    "gru_backward",
+    "gru_forward",
+    "gru_step_backward",
+    "gru_step_forward",
+    "lstm_backward",
+    "lstm_forward",
+    "lstm_step_backward",
+    "lstm_step_forward",
+    "rnn_backward",
+    "rnn_forward",
+    "rnn_step_backward",
+    "rnn_step_forward",
+    "temporal_affine_backward",
+    "temporal_affine_forward",
+    "temporal_softmax_loss",
+    "word_embedding_backward",
+    "word_embedding_forward",
+]
+
+# ---------------------------------------------------------------------------- words as vectors
+
+
+def word_embedding_forward(x, W):
+    """Each word's row of W: out = W[x].
+
+    x: words, integers in [0, V), (N, T) or any shape.  W: (V, D).   Returns out (N, T, D) and a cache.
+    """
+    W = as_float("word_embedding_forward", "W", W)
+    x = check_words("word_embedding_forward", x, W)
+    return W[x], (x, W.shape, W.dtype)
+
+
+def word_embedding_backward(dout, cache):
+    """From dout (N, T, D): dW (V, D). Words have no gradient.
+
+    Row v of W is copied to every place where the word v stands: it gets the sum over these places
+    (copy <-> add). With a 1 in row v of a matrix for each of them, that is a product of this matrix
+    (V, N * T), nearly all of it zeros, with the rows of dout.
+    """
+    from scipy.sparse import csr_array  # imported when needed: it takes time
+
+    x, (V, D), dtype = cache
+    dout = widened(check_dout("word_embedding_backward", dout, (*x.shape, D)))
+    by_step = lies_by_step(dout)
+    words = (x.swapaxes(0, 1) if by_step else x).ravel()
+    where = np.argsort(words, kind="stable")  # the places of word 0, then those of word 1, ...
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(words, minlength=V))])
+    ones = np.ones(len(words), dout.dtype)
+    places = csr_array((ones, where, bounds), shape=(V, len(words)))
+    return cast(places @ as_rows(dout, by_step), dtype)
+
+
+# ---------------------------------------------------------------------------- the simple recurrent net
+
+
+def rnn_step_forward(x, prev_h, Wx, Wh, b):
+    """One step of a recurrent layer (Elman 1990): next_h = tanh(x @ Wx + prev_h @ Wh + b).
+
+    x: (N, D).  prev_h: (N, H).  Wx: (D, H).  Wh: (H, H).  b: (H,).   Returns next_h (N, H) and a cache.
+    """
+    arrays = as_floats("rnn_step_forward", x=x, prev_h=prev_h, Wx=Wx, Wh=Wh, b=b)
+    check_recurrent("rnn_step_forward", *arrays, hidden="prev_h")
+    x, prev_h, Wx, Wh, b = arrays
+    next_h = np.tanh(x @ Wx + prev_h @ Wh + b)
+    return next_h, (next_h, x, prev_h, Wx, Wh, b.dtype)
+
+
+def rnn_step_backward(dnext_h, cache):
+    """From dnext_h (N, H): dx (N, D), dprev_h (N, H), dWx (D, H), dWh (H, H), db (H,).
+
+    With a = x @ Wx + prev_h @ Wh + b and next_h = tanh(a):
+        da = dnext_h * (1 - next_h^2)                                  tanh_backward
+        dx = da @ Wx.T         dWx = x.T @ da          db = sum_n da   affine_backward
+        dprev_h = da @ Wh.T    dWh = prev_h.T @ da
+    """
+    next_h, x, prev_h, Wx, Wh, b_dtype = cache
+    dnext_h = check_dout("rnn_step_backward", dnext_h, next_h.shape)
+    da = dnext_h * (1 - next_h * next_h)
+    dx, dWx, db = _affine_gradients(da, x, Wx, b_dtype)
+    dprev_h, dWh, _ = _affine_gradients(da, prev_h, Wh, b_dtype)
+    return dx, dprev_h, dWx, dWh, db
+
+
+def rnn_forward(x, h0, Wx, Wh, b):
+    """`rnn_step_forward` at each step, from the state h0.
+
+    x: (N, T, D).  h0: (N, H).  Wx: (D, H).  Wh: (H, H).  b: (H,).
+    Returns h (N, T, H), the states after each step, and a cache.
+    """
+    arrays = as_floats("rnn_forward", x=x, h0=h0, Wx=Wx, Wh=Wh, b=b)
+    check_recurrent("rnn_forward", *arrays)
+    x, h0, Wx, Wh, b = arrays
+    x, states = steps(x), _states(h0, x, np.result_type(*arrays))
+    inputs = times(x, Wx) + b  # (T, N, H)
+    for a, prev_h, h in zip(inputs, states[:-1], states[1:], strict=True):
+        np.tanh(a + prev_h @ Wh, out=h)
+    return states[1:].swapaxes(0, 1), (x, states, Wx, Wh, h0.dtype, b.dtype)
+
+
+def rnn_backward(dh, cache):
+    """From dh (N, T, H): dx (N, T, D), dh0 (N, H), dWx (D, H), dWh (H, H), db (H,).
+
+    From the last step to the first, with the formulas of `rnn_step_backward`:
+        da_t = (dh_t + dnext_t) * (1 - h_t^2)      dnext_t: what step t + 1 gives back, 0 at the end
+        dnext_{t-1} = da_t @ Wh.T
+    What is left of dnext before the first step is dh0. The sums over the steps come after the loop.
+    """
+    x, states, Wx, Wh, h0_dtype, b_dtype = cache
+    h = states[1:]
+    dh = _steps_of("rnn_backward", dh, h)
+    da, dnext = np.empty_like(dh), np.zeros_like(dh, shape=states[0].shape)
+    for t in reversed(range(len(h))):
+        da[t] = (dh[t] + dnext) * (1 - h[t] * h[t])
+        dnext = da[t] @ Wh.T
+    dx, dWx, db = _gradients_over_time(da, x, Wx, b_dtype)
+    dWh = _weight_gradient(da, states[:-1], Wh)
+    return dx, cast(dnext, h0_dtype), dWx, dWh, db
+
+
+# ---------------------------------------------------------------------------- long short-term memory
+# Through many steps of a simple recurrent net a gradient passes as many products with Wh and slopes of
+# tanh: it fades, or grows without bound. An LSTM carries a second state c, which is added to at each
+# step, so that a gradient can pass it unchanged. Three gates between 0 and 1 say what is written (i),
+# what is kept (f) and what is shown (o). With a = x @ Wx + prev_h @ Wh + b, cut into four blocks of H:
+#     i = sigmoid(a_i)      f = sigmoid(a_f)      o = sigmoid(a_o)      g = tanh(a_g)
+#     next_c = f * prev_c + i * g                 next_h = o * tanh(next_c)
+# Backward, product by product. next_c is used twice, in next_h and as what is carried on:
+#     do = dnext_h * tanh(next_c)                 dc = dnext_c + dnext_h * o * (1 - tanh(next_c)^2)
+#     df = dc * prev_c     dprev_c = dc * f       di = dc * g           dg = dc * i
+# and through the sigmoids and the tanh:
+#     da_i = di * i * (1 - i)    da_f = df * f * (1 - f)    da_o = do * o * (1 - o)
+#     da_g = dg * (1 - g^2)
+# From da to x, prev_h, Wx, Wh and b it goes as in the simple recurrent net.
+
+
+def lstm_step_forward(x, prev_h, prev_c, Wx, Wh, b):
+    """One step of an LSTM (Hochreiter & Schmidhuber 1997; the forget gate: Gers et al. 2000).
+
+    x: (N, D).  prev_h, prev_c: (N, H).  Wx: (D, 4H).  Wh: (H, 4H).  b: (4H,), the gates in the order
+    i, f, o, g.   Returns next_h (N, H), next_c (N, H) and a cache.
+    """
+    who = "lstm_step_forward"
+    arrays = as_floats(who, x=x, prev_h=prev_h, prev_c=prev_c, Wx=Wx, Wh=Wh, b=b)
+    x, prev_h, prev_c, Wx, Wh, b = arrays
+    check_recurrent(who, x, prev_h, Wx, Wh, b, blocks=4, hidden="prev_h", prev_c=prev_c)
+    gates = (x @ Wx + prev_h @ Wh + b).astype(np.result_type(*arrays), copy=False)
+    next_h, next_c, tanh_c = _lstm_cell(gates, prev_c)
+    return next_h, next_c, (gates, prev_c, tanh_c, x, prev_h, Wx, Wh, b.dtype)
+
+
+def lstm_step_backward(dnext_h, dnext_c, cache):
+    """From dnext_h and dnext_c (N, H): dx, dprev_h, dprev_c, dWx, dWh, db, shaped as the arguments."""
+    gates, prev_c, tanh_c, x, prev_h, Wx, Wh, b_dtype = cache
+    dnext_h = check_dout("lstm_step_backward", dnext_h, tanh_c.shape)
+    dnext_c = check_dout("lstm_step_backward", dnext_c, tanh_c.shape, "dnext_c")
+    da = np.empty_like(gates, dtype=np.result_type(gates, dnext_h, dnext_c))
+    dprev_c = _lstm_cell_backward(dnext_h, dnext_c, gates, prev_c, tanh_c, da)
+    dx, dWx, db = _affine_gradients(da, x, Wx, b_dtype)
+    dprev_h, dWh, _ = _affine_gradients(da, prev_h, Wh, b_dtype)
+    return dx, dprev_h, cast(dprev_c, prev_c.dtype), dWx, dWh, db
+
+
+def lstm_forward(x, h0, Wx, Wh, b):
+    """`lstm_step_forward` at each step, from the state h0 and c = 0.
+
+    x: (N, T, D).  h0: (N, H).  Wx: (D, 4H).  Wh: (H, 4H).  b: (4H,).   Returns h (N, T, H) and a cache.
+    """
+    arrays = as_floats("lstm_forward", x=x, h0=h0, Wx=Wx, Wh=Wh, b=b)
+    check_recurrent("lstm_forward", *arrays, blocks=4)
+    x, h0, Wx, Wh, b = arrays
+    x, states = steps(x), _states(h0, x, np.result_type(*arrays))
+    gates = (times(x, Wx) + b).astype(states.dtype, copy=False)  # (T, N, 4H), so far without prev_h
+    c, tanh_c = np.zeros_like(states), np.empty_like(states[1:])
+    for t, a in enumerate(gates):
+        a += states[t] @ Wh
+        states[t + 1], c[t + 1], tanh_c[t] = _lstm_cell(a, c[t])
+    return states[1:].swapaxes(0, 1), (x, states, gates, c, tanh_c, Wx, Wh, h0.dtype, b.dtype)
+
+
+def lstm_backward(dh, cache):
+    """From dh (N, T, H): dx (N, T, D), dh0 (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,)."""
+    x, states, gates, c, tanh_c, Wx, Wh, h0_dtype, b_dtype = cache
+    dh = _steps_of("lstm_backward", dh, tanh_c)
+    da = np.empty_like(gates, dtype=dh.dtype)
+    dnext_h = dnext_c = np.zeros_like(dh, shape=states[0].shape)
+    for t in reversed(range(len(dh))):
+        dnext_c = _lstm_cell_backward(dh[t] + dnext_h, dnext_c, gates[t], c[t], tanh_c[t], da[t])
+        dnext_h = da[t] @ Wh.T
+    dx, dWx, db = _gradients_over_time(da, x, Wx, b_dtype)
+    dWh = _weight_gradient(da, states[:-1], Wh)
+    return dx, cast(dnext_h, h0_dtype), dWx, dWh, db
+
+
+def _lstm_cell(a, prev_c):
+    """next_h, next_c and tanh(next_c); the gates i, f, o, g take the place of a (N, 4H).
+
+    sigmoid(a) = (1 + tanh(a / 2)) / 2: so one call of tanh serves all four.
+    """
+    H = prev_c.shape[1]
+    sigmoids = a[:, : 3 * H]
+    sigmoids *= 0.5
+    np.tanh(a, out=a)
+    sigmoids *= 0.5
+    sigmoids += 0.5
+    i, f, o, g = _blocks(a, 4)
+    next_c = f * prev_c + i * g
+    tanh_c = np.tanh(next_c)
+    return o * tanh_c, next_c, tanh_c
+
+
+def _lstm_cell_backward(dnext_h, dnext_c, gates, prev_c, tanh_c, da):
+    """dprev_c; da (N, 4H) is written into."""
+    i, f, o, g = _blocks(gates, 4)
+    da_i, da_f, da_o, da_g = _blocks(da, 4)
+    dc = dnext_c + dnext_h * o * (1 - tanh_c * tanh_c)
+    da_i[...] = dc * g * i * (1 - i)
+    da_f[...] = dc * prev_c * f * (1 - f)
+    da_o[...] = dnext_h * tanh_c * o * (1 - o)
+    da_g[...] = dc * i * (1 - g * g)
+    return dc * f
+
+
+# ---------------------------------------------------------------------------- gated recurrent unit
+# A GRU has one state, and two gates: z says what of it is kept, r what of it enters the candidate n.
+# With a = x @ Wx + bx and u = prev_h @ Wh + bh, each cut into three blocks of H:
+#     r = sigmoid(a_r + u_r)     z = sigmoid(a_z + u_z)     n = tanh(a_n + r * u_n)
+#     next_h = (1 - z) * n + z * prev_h
+# There are two variants. This is the one of cuDNN and PyTorch: r is applied after the product with Wh.
+# (Cho et al. 2014 applies it before, tanh(a_n + (r * prev_h) @ Wh_n); then the three products with
+# prev_h cannot be one.) It has two biases, since bh_n is multiplied by r.
+# Backward, product by product:
+#     dn = dnext_h * (1 - z)     dz = dnext_h * (prev_h - n)     dprev_h = dnext_h * z + du @ Wh.T
+# and through the tanh and the sigmoids, where da_n also reaches r and u_n, the factors of a product:
+#     da_n = dn * (1 - n^2)      dr = da_n * u_n                 du_n = da_n * r
+#     da_r = dr * r * (1 - r)    da_z = dz * z * (1 - z)         du_r = da_r      du_z = da_z
+# From da to x, Wx and bx, and from du to prev_h, Wh and bh, it goes as in any affine layer.
+
+
+def gru_step_forward(x, prev_h, Wx, Wh, bx, bh):
+    """One step of a gated recurrent unit (Cho et al. 2014), the variant of cuDNN and PyTorch.
+
+    x: (N, D).  prev_h: (N, H).  Wx: (D, 3H).  Wh: (H, 3H).  bx, bh: (3H,), the blocks in the order
+    r, z, n.   Returns next_h (N, H) and a cache.
+    """
+    arrays = as_floats("gru_step_forward", x=x, prev_h=prev_h, Wx=Wx, Wh=Wh, bx=bx, bh=bh)
+    x, prev_h, Wx, Wh, bx, bh = arrays
+    check_recurrent("gru_step_forward", x, prev_h, Wx, Wh, bx, blocks=3, hidden="prev_h", bh=bh)
+    gates = (x @ Wx + bx).astype(np.result_type(*arrays), copy=False)
+    u = prev_h @ Wh + bh
+    next_h = _gru_cell(gates, u, prev_h)
+    return next_h, (gates, u, x, prev_h, Wx, Wh, bx.dtype, bh.dtype)
+
+
+def gru_step_backward(dnext_h, cache):
+    """From dnext_h (N, H): dx, dprev_h, dWx, dWh, dbx, dbh, shaped as the arguments."""
+    gates, u, x, prev_h, Wx, Wh, bx_dtype, bh_dtype = cache
+    dnext_h = check_dout("gru_step_backward", dnext_h, prev_h.shape)
+    da = np.empty_like(gates, dtype=np.result_type(gates, dnext_h))
+    du = np.empty_like(da)
+    kept = _gru_cell_backward(dnext_h, gates, u, prev_h, da, du)
+    dx, dWx, dbx = _affine_gradients(da, x, Wx, bx_dtype)
+    through_u, dWh, dbh = _affine_gradients(du, prev_h, Wh, bh_dtype)
+    return dx, cast(kept + through_u, prev_h.dtype), dWx, dWh, dbx, dbh
+
+
+def gru_forward(x, h0, Wx, Wh, bx, bh):
+    """`gru_step_forward` at each step, from the state h0.
+
+    x: (N, T, D).  h0: (N, H).  Wx: (D, 3H).  Wh: (H, 3H).  bx, bh: (3H,).
+    Returns h (N, T, H) and a cache.
+    """
+    arrays = as_floats("gru_forward", x=x, h0=h0, Wx=Wx, Wh=Wh, bx=bx, bh=bh)
+    x, h0, Wx, Wh, bx, bh = arrays
+    check_recurrent("gru_forward", x, h0, Wx, Wh, bx, blocks=3, bh=bh)
+    x, states = steps(x), _states(h0, x, np.result_type(*arrays))
+    gates = (times(x, Wx) + bx).astype(states.dtype, copy=False)  # (T, N, 3H), so far without u
+    u = np.empty_like(gates)
+    for t, a in enumerate(gates):
+        np.add(states[t] @ Wh, bh, out=u[t])
+        states[t + 1] = _gru_cell(a, u[t], states[t])
+    return states[1:].swapaxes(0, 1), (x, states, gates, u, Wx, Wh, h0.dtype, bx.dtype, bh.dtype)
+
+
+def gru_backward(dh, cache):
+    """From dh (N, T, H): dx (N, T, D), dh0 (N, H), dWx (D, 3H), dWh (H, 3H), dbx, dbh (3H,)."""
+    x, states, gates, u, Wx, Wh, h0_dtype, bx_dtype, bh_dtype = cache
+    dh = _steps_of("gru_backward", dh, states[1:])
+    da = np.empty_like(gates, dtype=dh.dtype)
+    du, dnext = np.empty_like(da), np.zeros_like(dh, shape=states[0].shape)
+    for t in reversed(range(len(dh))):
+        kept = _gru_cell_backward(dh[t] + dnext, gates[t], u[t], states[t], da[t], du[t])
+        dnext = kept + du[t] @ Wh.T
+    dx, dWx, dbx = _gradients_over_time(da, x, Wx, bx_dtype)
+    dWh, dbh = _weight_gradient(du, states[:-1], Wh), _bias_gradient(du, bh_dtype)
+    return dx, cast(dnext, h0_dtype), dWx, dWh, dbx, dbh
+
+
+def _gru_cell(a, u, prev_h):
+    """next_h; r, z and n take the place of a (N, 3H). The sigmoids are those of `_lstm_cell`."""
+    H = prev_h.shape[1]
+    sigmoids = a[:, : 2 * H]
+    sigmoids += u[:, : 2 * H]
+    sigmoids *= 0.5
+    np.tanh(sigmoids, out=sigmoids)
+    sigmoids *= 0.5
+    sigmoids += 0.5
+    r, z, n = _blocks(a, 3)
+    n += r * u[:, 2 * H :]
+    np.tanh(n, out=n)
+    return n + z * (prev_h - n)
+
+
+def _gru_cell_backward(dnext_h, gates, u, prev_h, da, du):
+    """The part of dprev_h that does not pass u; da and du (N, 3H) are written into."""
+    H = prev_h.shape[1]
+    r, z, n = _blocks(gates, 3)
+    da_r, da_z, da_n = _blocks(da, 3)
+    da_n[...] = dnext_h * (1 - z) * (1 - n * n)
+    da_r[...] = da_n * u[:, 2 * H :] * r * (1 - r)
+    da_z[...] = dnext_h * (prev_h - n) * z * (1 - z)
+    du[:, : 2 * H] = da[:, : 2 * H]
+    du[:, 2 * H :] = da_n * r
+    return dnext_h * z
+
+
+# ---------------------------------------------------------------------------- what the three share
+
+
+def _blocks(a, count):
+    """Views of the blocks of columns of a (N, count * H)."""
+    H = a.shape[1] // count
+    return [a[:, k * H : (k + 1) * H] for k in range(count)]
+
+
+def _states(h0, x, dtype):
+    """Room for h_0, h_1, ..., h_T, (T + 1, N, H), with h0 at its beginning."""
+    states = np.empty((x.shape[1] + 1, *h0.shape), dtype)
+    states[0] = h0
+    return states
+
+
+def _steps_of(who, dh, h):
+    """dh (N, T, H) step by step, (T, N, H), in the precision of h (T, N, H)."""
+    T, N, H = h.shape
+    return cast(steps(check_dout(who, dh, (N, T, H), "dh")), h.dtype)
+
+
+def _affine_gradients(da, x, W, b_dtype):
+    """dx, dW and db of a = x @ W + b, as in `affine_backward`."""
+    return cast(da @ W.T, x.dtype), cast(x.T @ da, W.dtype), _bias_gradient(da, b_dtype)
+
+
+def _gradients_over_time(da, x, W, b_dtype):
+    """The same for blocks da (T, N, M) and x (T, N, D): sums over steps and sequences; dx (N, T, D)."""
+    dx = cast(times(da, W.T), x.dtype).swapaxes(0, 1)
+    return dx, _weight_gradient(da, x, W), _bias_gradient(da, b_dtype)
+
+
+def _weight_gradient(da, x, W):
+    (T, N), (D, M) = da.shape[:2], W.shape
+    return cast(matmul(x.reshape(T * N, D).T, da.reshape(T * N, M)), W.dtype)
+
+
+def _bias_gradient(da, dtype):
+    return cast(widened(da).sum(axis=tuple(range(da.ndim - 1))), dtype)
+
+
+# ---------------------------------------------------------------------------- scores and loss
+
+
+def temporal_affine_forward(x, w, b):
+    """An affine map at every step: out = x @ w + b.
+
+    x: (N, T, D), or any (N, ..., D).  w: (D, M).  b: (M,).   Returns out (N, T, M) and a cache.
+    """
+    x, w, b = as_floats("temporal_affine_forward", x=x, w=w, b=b)
+    check_affine_steps("temporal_affine_forward", x, w, b)
+    by_step = lies_by_step(x)
+    rows = as_rows(x, by_step)  # (N * T, D)
+    out = matmul(rows, w)
+    out = np.add(out, b, out=out if np.result_type(out, b) == out.dtype else None)
+    out = as_sequences(out, (*x.shape[:-1], len(b)), by_step)
+    return out, (rows, by_step, w, b.dtype, out.shape)
+
+
+def temporal_affine_backward(dout, cache):
+    """From dout (N, T, M): dx (N, T, D), dw (D, M), db (M,): `affine_backward` of N * T rows."""
+    rows, by_step, w, b_dtype, out_shape = cache
+    drows = as_rows(check_dout("temporal_affine_backward", dout, out_shape), by_step)
+    dx = cast(matmul(drows, w.T), rows.dtype)
+    dw, db = cast(matmul(rows.T, drows), w.dtype), _bias_gradient(drows, b_dtype)
+    return as_sequences(dx, (*out_shape[:-1], len(w)), by_step), dw, db
+
+
+def temporal_softmax_loss(x, y, mask, verbose=False):
+    """Softmax and cross-entropy at every step: the sum over the steps, the mean over the sequences.
+
+    x: scores (N, T, V).  y: words (N, T), integers; those that count must be in [0, V).
+    mask: (N, T), true where a step counts: not where a short sequence is filled up.
+    verbose: print the shape of dx, as the course does.
+    Returns loss and dx (N, T, V).
+
+    Each step that counts is an example of `softmax_loss`: dx = (p - t) / N. The others give 0.
+    """
+    scores = as_float("temporal_softmax_loss", "x", x)
+    mask = check_mask("temporal_softmax_loss", mask, scores.shape[:2])
+    y = check_temporal_labels("temporal_softmax_loss", scores, y, mask)
+    by_step = lies_by_step(scores)
+    rows = widened(as_rows(scores, by_step))  # (N * T, V)
+    counts, right = ((a.T if by_step else a).ravel() for a in (mask, np.where(mask, y, 0)))
+    right = np.arange(len(rows)), right
+    N = max(1, len(scores))
+    shifted = rows - rows.real.max(axis=1, keepdims=True)
+    dx = np.exp(shifted)
+    sums = dx.sum(axis=1, keepdims=True)
+    log_p = shifted[right] - np.log(sums[:, 0])  # of the right words
+    dx *= counts[:, None] / (N * sums)
+    dx[right] -= counts / N
+    dx = as_sequences(cast(dx, scores.dtype), scores.shape, by_step)
+    if verbose:
+        print("dx.shape:", dx.shape)
+    return cast(-log_p[counts].sum() / N, scores.dtype), dx
