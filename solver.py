@@ -258,12 +258,16 @@ class Solver(Resumable):
             loss, grads = self.model.loss(X, y)
         rate = self.learning_rate_at(step, self.epoch)
         if not np.isfinite(loss):
-            self.loss_history[step:] = [float(loss)]
-            facts = X, self.model.params, grads, self.epoch, rate
-            raise DivergenceError(diagnosis.divergence(self.loss_history, *facts))
+            self._refuse(float(loss), X, grads, rate)
         if step == 0:
             diagnosis.check_gradients(self.trainable, grads)
         self.end_step(float(loss), *self._updated(grads, rate))
+
+    def _refuse(self, loss, X, grads, rate):
+        """Raise DivergenceError: this loss is not finite."""
+        self.loss_history[self.iteration :] = [loss]
+        facts = X, self.model.params, grads, self.epoch, rate
+        raise DivergenceError(diagnosis.divergence(self.loss_history, *facts))
 
     def _updated(self, grads, rate):
         """New parameters and configs; nothing that is in use is written to."""

@@ -53,7 +53,8 @@ class Passes:
         self.chain, self.images = chain, images
         self._uncut = _stages(chain, ["whole"] * len(chain.layers))
         self._cut = _stages_of_a_cut_batch(chain)
-        self._can_travel = all(_is_ours(layer.forward) for layer in chain.layers)
+        pairs = [(layer.forward, layer.backward) for layer in chain.layers]
+        self._can_travel = all(_is_ours(function) for pair in pairs for function in pair)
 
     def predict(self, X, layers):
         """The output of the first `layers` layers at test time, part by part."""

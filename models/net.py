@@ -65,8 +65,11 @@ class Net:
         function = getattr(criterion, "func", criterion)  # inside functools.partial
         is_mean = function in LOSSES.values()
         self.layers, self._rows, params = self._build(layers, weight_scale, seed)
-        in_order = _pool_first(self.layers)
-        self._chain = Chain(self.name, in_order, criterion, is_mean, seed, params)
+        self._connect(self.layers, criterion, is_mean, seed, params)
+
+    def _connect(self, layers, loss, loss_is_mean, seed, params, step=0):
+        """From now on compute with these layers and this loss."""
+        self._chain = Chain(self.name, _pool_first(layers), loss, loss_is_mean, seed, params, step)
         self._passes = Passes(self._chain, images=len(self.input_dim) == 3)
 
     # ------------------------------------------------------------------ what a net computes
@@ -120,7 +123,7 @@ class Net:
         One example of ones goes through the layers as they are built: so their shapes are known, and a
         layer that does not fit is refused here, in its own words.
         """
-        draw = Draw(weight_scale, generator(seed, "initialisation"), self.dtype)
+        draw = Draw(weight_scale, self._generator(seed), self.dtype)
         x, layers, rows, params, counts = np.ones((1, *self.input_dim), self.dtype), [], [], {}, {}
         for description in _described(self.name, descriptions):
             number = len(layers) + 1
@@ -137,6 +140,10 @@ class Net:
             x = Chain(self.name, layers, None, False, seed, params).predict(x, [number - 1])
             rows.append((built.title, x.shape[1:], names))
         return layers, rows, params
+
+    def _generator(self, seed):
+        """What the first weights are drawn from."""
+        return generator(seed, "initialisation")
 
     def summary(self):
         """Print the layers, their output shapes, parameters, and multiplications an example."""

@@ -136,6 +136,20 @@ def test_where_the_system_has_no_files_in_memory(monkeypatch):
     assert_same(alone, helped)
 
 
+def test_a_backward_of_the_users_own_stays_here():
+    def backward(dout, cache):
+        return layers.relu_backward(dout, cache)
+
+    def net():
+        own = Pair(layers.relu_forward, backward, by_example=True)
+        return Net([Conv(3, 3), own, AvgPool(2), Affine(3)], (1, 12, 12), seed=0)
+
+    alone, _ = trained(net(), 1)
+    helped, turns = trained(net(), 2)
+    assert turns == 0
+    assert_same(alone, helped)
+
+
 def test_changes_on_the_way_reach_them():
     def less_dropout(model):
         model.layers[2].settings[0]["p"] /= 2
