@@ -58,8 +58,15 @@ def update_rule(**defaults):
             config = {} if config is None else config
             if np.shape(dw) != w.shape:
                 raise ValueError(f"{name}: dw has shape {np.shape(dw)}, expected that of w, {w.shape}.")
-            refuse_unknown(name, config, defaults, kind="config keys")
-            values = [_value(name, w, k, config.get(k), default) for k, default in defaults.items()]
+            if not config.keys() <= defaults.keys():
+                refuse_unknown(name, config, defaults, kind="config keys")
+            values = [
+                # as a plain number: a NumPy float64 would widen float32
+                _state(name, w, key, config.get(key))
+                if default is None
+                else float(config.get(key, default))
+                for key, default in defaults.items()
+            ]
             next_w, state = formula(w, np.asarray(dw, w.dtype, order="C"), *values)
             for key, value in state.items():
                 config[key] = np.asarray(value, w.dtype) if defaults[key] is None else value
@@ -160,10 +167,8 @@ CONFIGS = {name: rule.defaults for name, rule in UPDATE_RULES.items()}
 # ---------------------------------------------------------------------------- from formula to rule
 
 
-def _value(rule, w, key, value, default):
-    """State as an array like w. Settings as plain numbers: a NumPy float64 would widen float32."""
-    if default is not None:
-        return float(default if value is None else value)
+def _state(rule, w, key, value):
+    """State as an array like w, zeros at first."""
     if value is None:
         return np.zeros(w.shape, w.dtype)
     if np.shape(value) != w.shape:

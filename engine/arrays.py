@@ -45,7 +45,10 @@ def as_float(who, name, a):
 
 def as_floats(who, **arrays):
     """Several arrays as floats, in a list. See `as_float`."""
-    return [as_float(who, name, a) for name, a in arrays.items()]
+    return [
+        a if type(a) is np.ndarray and a.dtype.kind in "fc" else as_float(who, name, a)
+        for name, a in arrays.items()
+    ]
 
 
 def widened(a):

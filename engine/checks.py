@@ -31,7 +31,8 @@ KEEP_HINT = (
 
 def check_dout(who, dout, shape, name="dout"):
     """dout as floats; it must have the shape of out."""
-    dout = as_float(who, name, dout)
+    if type(dout) is not np.ndarray or dout.dtype.kind not in "fc":
+        dout = as_float(who, name, dout)
     if dout.shape != shape:
         raise ValueError(f"{who}: {name} has shape {dout.shape}, expected that of out, {shape}.")
     return dout
