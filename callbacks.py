@@ -33,7 +33,6 @@ __all__ = [
     "Callback",
     "Checkpoint",
     "EarlyStopping",
-    "History",
     "MeasureAccuracy",
     "PrintLoss",
     "ProgressBar",
@@ -103,7 +102,7 @@ class ProgressBar(Callback):
         self.bar.set_description(f"epoch {epoch}/{solver.num_epochs}", refresh=False)
         shown = {"loss": f"{solver.loss_history[-1]:.4f}"}
         if solver.val_acc_history:
-            shown["val_acc"] = f"{solver.val_acc_history[-1]:.4f}"
+            shown[f"val_{solver.measure.label}"] = f"{solver.val_acc_history[-1]:.4f}"
         self.bar.set_postfix(shown, refresh=False)
         self.bar.update(_images_seen(solver) - self.bar.n)
 
@@ -124,22 +123,50 @@ def _images_seen(solver):
 
 
 class MeasureAccuracy(Callback):
-    """Training and validation accuracy after the first step and after each epoch; prints them."""
+    """Training and validation accuracy after the first step and after each epoch; prints them. After
+    an epoch it also puts a dict about it into solver.history.
+    """
 
     def on_step_end(self, solver):
         if solver.iteration == 1:
-            self.on_epoch_end(solver)
+            self._measure(solver)
 
     def on_epoch_end(self, solver):
-        epoch = solver.epoch
+        record = self._measure(solver)
+        solver.history[solver.epoch - 1 :] = [_of_the_epoch(solver) | record]
+
+    def _measure(self, solver):
+        """Measure both sets. Returns all that was measured, by 'train_acc', 'val_acc' and so on."""
+        epoch, label = solver.epoch, solver.measure.label
         train = solver.check_accuracy(solver.X_train, solver.y_train, solver.num_train_samples)
-        line = f"(Epoch {epoch} / {solver.num_epochs}) train acc: {train:f}"
+        line = f"(Epoch {epoch} / {solver.num_epochs}) train {label}: {train:f}"
         solver.train_acc_history[epoch:] = [train]
+        record = {"train_acc": train, **_others(solver, "train")}
         if solver.X_val is not None:
             val = solver.check_accuracy(solver.X_val, solver.y_val, solver.num_val_samples)
             solver.val_acc_history[epoch:] = [val]
-            line += f"; val_acc: {val:f}"
+            line += f"; val_{label}: {val:f}"
+            record |= {"val_acc": val, **_others(solver, "val")}
         solver.say(line)
+        return record
+
+
+def _others(solver, split):
+    """What was measured beside the measure itself."""
+    measured, label = solver.measured, solver.measure.label
+    return {f"{split}_{name}": value for name, value in measured.items() if name != label}
+
+
+def _of_the_epoch(solver):
+    epoch, steps = solver.epoch, solver.iterations_per_epoch
+    return {
+        "epoch": epoch,
+        "loss": float(np.mean(solver.loss_history[-steps:])),
+        "train_acc": None,
+        "val_acc": None,
+        "learning_rate": solver.learning_rate_at(solver.iteration, epoch - 1),
+        "seconds": solver.epoch_seconds,
+    }
 
 
 class BestParameters(Callback):
@@ -161,26 +188,8 @@ class BestParameters(Callback):
         self._consider(solver, solver.val_acc_history[-1])
 
     def _consider(self, solver, accuracy):
-        if accuracy > solver.best_val_acc:
+        if solver.measure.is_better(accuracy, than=solver.best_val_acc):
             solver.keep_as_best(accuracy)
-
-
-class History(Callback):
-    """A dict for each epoch in solver.history."""
-
-    def on_epoch_end(self, solver):
-        epoch, steps = solver.epoch, solver.iterations_per_epoch
-        solver.history[epoch - 1 :] = [self._record(solver, epoch, steps)]
-
-    def _record(self, solver, epoch, steps):
-        return {
-            "epoch": epoch,
-            "loss": float(np.mean(solver.loss_history[-steps:])),
-            "train_acc": solver.train_acc_history[-1],
-            "val_acc": solver.val_acc_history[-1] if solver.val_acc_history else None,
-            "learning_rate": solver.learning_rate_at(solver.iteration, epoch - 1),
-            "seconds": solver.epoch_seconds,
-        }
 
 
 class Checkpoint(Callback):
@@ -224,7 +233,7 @@ def callbacks_for(solver, users, *, print_every, progress, validate_every, stop,
     path = f"{str(checkpoint_name).removesuffix('.npz')}.npz"
     saving = [Checkpoint(path)] if checkpoint_name else []
     shown = [PrintLoss(print_every), ProgressBar(progress)]
-    return [*shown, MeasureAccuracy(), *best, History(), *stopping, *users, *saving]
+    return [*shown, MeasureAccuracy(), *best, *stopping, *users, *saving]
 
 
 def _check_callbacks(callbacks):
@@ -261,8 +270,8 @@ def call_what_is_due(solver):
     """Call the callbacks at the moment that is due, if one is. One that is broken off stays due."""
     while solver.due is not None:
         moment, number = solver.due
-        solver.in_callback = True
         try:
+            solver.in_callback = True
             _call(solver.callbacks[number], moment, solver)
         finally:
             solver.in_callback = False

@@ -33,6 +33,7 @@ from .callbacks import Callback
 from .engine.checkpoints import described, plain
 from .engine.files import in_use, kept_aside, remove_leftovers, written_whole
 from .engine.workers import default_count
+from .measures import ACCURACY, MEASURES
 
 __all__ = ["Comparison", "compare", "run_one"]
 
@@ -159,6 +160,7 @@ def run_one(build, seed, given, path):
     result = {
         "seed": seed,
         "given": {key: str(described(value)) for key, value in given.items()},
+        "measure": solver.measure.name,
         "iterations_per_epoch": solver.iterations_per_epoch,
         "loss_history": solver.loss_history,
         "train_acc_history": solver.train_acc_history,
@@ -241,6 +243,12 @@ class Comparison:
     target: float | None = None
     damaged: list = field(default_factory=list)
 
+    @property
+    def measure(self):
+        """What was measured (measures.py): the same for all runs."""
+        names = {run.get("measure") for run in self.runs.values()}
+        return next((m for m in MEASURES.values() if m.name in names), ACCURACY)
+
     def rows(self):
         """A dict for each setting, with means over its seeds; None where nothing was measured."""
         return [self._row(name) for name in self.names]
@@ -249,13 +257,14 @@ class Comparison:
         runs = [run for (other, _), run in self.runs.items() if other == name]
         tests = [run["test_acc"] for run in runs if run["test_acc"] is not None]
         vals = [run["val_acc_history"] for run in runs if run["val_acc_history"]]
+        best = self.measure.best
         return {
             "setting": name,
             "runs": len(runs),
             "test_acc": _mean(tests),
             "spread": float(np.std(tests, ddof=1)) if len(tests) > 1 else None,
-            "val_acc": _mean([max(history) for history in vals]),
-            "best_epoch": _mean([int(np.argmax(history)) for history in vals]),
+            "val_acc": _mean([best(history) for history in vals]),
+            "best_epoch": _mean([history.index(best(history)) for history in vals]),
             "seconds": _mean([_mean(run["epoch_seconds"]) for run in runs if run["epoch_seconds"]]),
             "to_target": self._to_target(runs),
         }
@@ -265,7 +274,9 @@ class Comparison:
         times = []
         for run in runs:
             reached = [
-                e for e, acc in enumerate(run["val_acc_history"]) if self.target and acc >= self.target
+                e
+                for e, acc in enumerate(run["val_acc_history"])
+                if self.target and self.measure.best(acc, self.target) == acc
             ]
             if not reached:
                 return None
@@ -275,7 +286,7 @@ class Comparison:
     def table(self):
         """The rows as text in columns, and what failed or was damaged."""
         lines = [
-            [title for _, title in COLUMNS],
+            self._titles(),
             *(list(map(_shown, row.values())) for row in self.rows()),
         ]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -287,7 +298,7 @@ class Comparison:
 
     def markdown(self):
         """The rows as a Markdown table, and what failed or was damaged."""
-        lines = [[title for _, title in COLUMNS], ["---"] * len(COLUMNS)]
+        lines = [self._titles(), ["---"] * len(COLUMNS)]
         lines += [list(map(_shown, row.values())) for row in self.rows()]
         return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + self._notes())
 
@@ -299,6 +310,9 @@ class Comparison:
         writer.writerows(self.rows())
         return file.getvalue()
 
+    def _titles(self):
+        return [title.replace("accuracy", self.measure.name) for _, title in COLUMNS]
+
     def _notes(self):
         failed = [f"failed: {name}, seed {seed}: {why}" for (name, seed), why in self.failures.items()]
         return failed + [f"damaged: {note}" for note in self.damaged]
@@ -309,14 +323,14 @@ class Comparison:
         """
         from .vis_utils import plot_bands
 
-        curves = {}
+        curves, measured = {}, self.measure.name
         for name in self.names:
             runs = [run for (other, _), run in self.runs.items() if other == name]
             if runs:
                 curves[name] = {
                     "loss": [_by_epoch(run) for run in runs],
-                    "training accuracy": [run["train_acc_history"] for run in runs],
-                    "validation accuracy": [run["val_acc_history"] for run in runs],
+                    f"training {measured}": [run["train_acc_history"] for run in runs],
+                    f"validation {measured}": [run["val_acc_history"] for run in runs],
                 }
         return plot_bands(curves)
 

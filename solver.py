@@ -20,6 +20,7 @@ from .engine.errors import look_up, refuse_unknown
 from .engine.randomness import generator, new_seed
 from .engine.resuming import Resumable
 from .engine.workers import Later, session
+from .measures import MEASURES
 
 __all__ = ["SAMPLING", "DivergenceError", "Solver", "load_params"]
 
@@ -36,10 +37,11 @@ class DivergenceError(FloatingPointError):
 class Solver(Resumable):
     """Trains a model:  `Solver(model, data, update_rule='adam', num_epochs=5).train()`.
 
-    data  dict with X_train, y_train and, if any, X_val, y_val: examples along the first axis, labels
-          as integers. `transform`, if there, is called on each batch of X before the model sees it,
-          so that images can stay bytes until then. A worker may call it while the step before ends,
-          so it should look at nothing but X.
+    data  dict with X_train, y_train and, if any, X_val, y_val: examples along the first axis. Classes
+          are labels, integers (N,), or one-hot rows (N, C). For regression y is floats (N,) or
+          (N, K). `transform`, if there, is called on each batch of X before the model sees it, so
+          that images can stay bytes until then. A worker may call it while the step before ends, so
+          it should look at nothing but X.
 
     update_rule        a name in optim.UPDATE_RULES, or a function rule(w, dw, config) that returns
                        next_w, config and writes its state into config as new arrays or numbers
@@ -48,7 +50,8 @@ class Solver(Resumable):
     schedule           instead of lr_decay: schedule(step, epoch) -> factor, see optim.SCHEDULES
     batch_size         examples a step (100); the last batch of an epoch may be smaller
     num_epochs         passes over the training set (10)
-    num_train_samples  examples drawn to measure the training accuracy (1000), None for all
+    num_train_samples  examples drawn to measure the training accuracy (1000), None for all; in
+                       regression, R squared stands wherever accuracy is said (see measures.py)
     num_val_samples    the same for validation (None: all)
     print_every        steps between two printed losses (10); 0 for none
     verbose            False prints nothing and shows no progress bar
@@ -137,9 +140,10 @@ class Solver(Resumable):
         transform = data.get("transform")
         check_callable("transform", transform, "transform(X) -> X")
         self.transform, self.num_train = transform or _as_they_are, len(self.X_train)
-        classes = self.model.loss(self.transform(self.X_train[:1])).shape[1]
-        diagnosis.check_labels("train", self.y_train, classes)
-        diagnosis.check_labels("val", self.y_val, classes)
+        outputs = self.model.loss(self.transform(self.X_train[:1])).shape[1:]
+        targets = {"train": self.y_train} | ({"val": self.y_val} if has_val else {})
+        takes_numbers = getattr(self.model, "takes_numbers", True)
+        self.measure = MEASURES[diagnosis.checked_targets(targets, outputs, takes_numbers)]
 
     def _take_rule(self, rule, optim_config, lr_decay, schedule):
         """Check the update rule, its settings and the schedule of its learning rate."""
@@ -309,20 +313,20 @@ class Solver(Resumable):
     # ------------------------------------------------------------------ accuracy
 
     def predict(self, X, batch_size=100):
-        """The class of each example: the one with the largest score. Returns integers (N,)."""
-        classes = [
-            self._scores(X[start : start + batch_size]).argmax(axis=1)
-            for start in range(0, len(X), batch_size)
-        ]
-        return np.concatenate(classes) if classes else np.empty(0, np.intp)
+        """The class of each example, the one with the largest score: integers (N,). In regression the
+        outputs, (N,) or (N, K).
+        """
+        decided = [self.measure.decide(self._scores(X[part])) for part in _parts(len(X), batch_size)]
+        return np.concatenate(decided) if decided else np.empty(0, np.intp)
 
     def _scores(self, X):
         return sum(self.model.loss(self.transform(view(X))) for view in self.views)
 
     def check_accuracy(self, X, y, num_samples=None, batch_size=100):
-        """The share of examples whose class is predicted, in [0, 1].
+        """The share of examples whose class is predicted, in [0, 1]; in regression R squared.
 
         num_samples: measure on that many examples, drawn without repetition; None for all.
+        All that was measured is kept in `measured`, such as {'R2': 0.9, 'rmse': 0.1}.
         """
         if len(X) != len(y) or not len(X):
             raise ValueError(
@@ -333,11 +337,18 @@ class Solver(Resumable):
             rng = generator(self.seed, "accuracy", self.iteration, len(X))
             index = np.sort(rng.choice(len(X), num_samples, replace=False))
             X, y = X[index], y[index]
-        return float(np.mean(self.predict(X, batch_size) == y))
+        y, parts = np.asarray(y), _parts(len(X), batch_size)
+        total = sum(self.measure.sums(self._scores(X[part]), y[part]) for part in parts)
+        self.measured = self.measure.values(total, y)
+        return self.measured[self.measure.label]
 
 
 def _as_they_are(X):
     return X
+
+
+def _parts(N, size):
+    return [slice(start, start + size) for start in range(0, N, size)]
 
 
 KEYWORDS = tuple(Solver.__init__.__kwdefaults__)

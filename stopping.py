@@ -1,10 +1,12 @@
 """Rules for stopping early. The Solver asks stop(solver) after each epoch; it gives a reason or ''.
 
 functools.partial binds a rule's settings:  Solver(..., stop=partial(patience, epochs=5)).
-The histories of accuracy begin before the first epoch: entry e is the accuracy after e epochs.
+The histories of accuracy begin before the first epoch: entry e is the accuracy after e epochs. In
+regression they are those of R squared.
 """
 
 from .engine.errors import check_range
+from .measures import ACCURACY
 
 __all__ = ["STOPPING_RULES", "patience", "small_gain", "threshold"]
 
@@ -12,9 +14,9 @@ __all__ = ["STOPPING_RULES", "patience", "small_gain", "threshold"]
 def patience(solver, *, epochs):
     """Validation accuracy has not risen above its best for `epochs` epochs."""
     check_range("patience", "epochs", epochs, 1, float("inf"))
-    history = _validation("patience", solver)
-    since = len(history) - 1 - history.index(max(history))
-    return f"no better validation accuracy for {since} epochs." if since >= epochs else ""
+    history, measure = _validation("patience", solver), getattr(solver, "measure", ACCURACY)
+    since = len(history) - 1 - history.index(measure.best(history))
+    return f"no better validation {measure.name} for {since} epochs." if since >= epochs else ""
 
 
 def threshold(solver, *, limit):

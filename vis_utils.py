@@ -42,7 +42,8 @@ def save(figure, path):
 
 
 def plot_curves(solvers):
-    """Loss and accuracy while training: of one Solver, or of several in a dict {name: Solver}.
+    """Loss and accuracy (in regression R squared) while training: of one Solver, or of several in a
+    dict {name: Solver}.
 
     The loss is smoothed over a fiftieth of the run. Several solvers have a colour each.
     """
@@ -62,7 +63,8 @@ def plot_curves(solvers):
         other = color if several else "C1"
         _plot_accuracy(accuracies, solver.val_acc_history, "-", other, f"{name} validation")
     losses.set(title="training loss", xlabel="epoch", ylabel="loss")
-    accuracies.set(title="accuracy", xlabel="epoch", ylabel="accuracy")
+    measured = " / ".join(dict.fromkeys(s.measure.name for s in solvers.values()))
+    accuracies.set(title=measured, xlabel="epoch", ylabel=measured)
     if several:
         losses.legend()
     if accuracies.lines:

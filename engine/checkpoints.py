@@ -50,6 +50,7 @@ class Checkpoint:
     optim             {parameter: {key: array or number}}, the update rule's configs
     progress          where the training is, and its histories; the keys are those of PROGRESS
     settings          what must be the same to go on, as JSON
+    span              the worst and the best value of the Solver's measure
     """
 
     params: dict
@@ -59,6 +60,7 @@ class Checkpoint:
     optim: dict
     progress: dict
     settings: dict
+    span: tuple
 
 
 # ---------------------------------------------------------------------------- writing
@@ -197,7 +199,7 @@ def load(path, like, optim_keys=None, same_seed=False):
         with _named(path):
             _check_version(meta)
             _check_params(headers, like)
-            _check_progress({**NEW, **meta}, headers)
+            _check_progress({**NEW, **meta}, headers, like.span)
             _check_settings(meta, like, same_seed)
             _check_arrays(headers, like, optim_keys)
             _check_optim_numbers(meta["optim"], like, optim_keys)
@@ -215,7 +217,7 @@ def load(path, like, optim_keys=None, same_seed=False):
             parameter, key = name.rsplit("/", 1)
             optim[parameter][key] = value
     parts = (groups[group] for group in ("params", "state", "best", "best_state"))
-    return Checkpoint(*parts, optim, progress, meta["settings"])
+    return Checkpoint(*parts, optim, progress, meta["settings"], like.span)
 
 
 def load_params(model, path, best=True):
@@ -417,13 +419,6 @@ def _real(name, value):
         raise ValueError(f"{name} is {_shown(value)}, expected a number.")
 
 
-def _accuracy(name, value):
-    """From 0 to 1; -1 where there is none yet."""
-    _real(name, value)
-    if not -1 <= value <= 1:
-        raise ValueError(f"{name} is {value}, expected a number from -1 to 1.")
-
-
 def _due(name, value):
     """None, or a moment and the number of the callback that is due."""
     if value is not None:
@@ -447,9 +442,9 @@ def _records(name, value):
             raise ValueError(
                 f"an entry of {name} is {_shown(record)}, expected the keys {list(RECORD)}."
             )
-        for key, may_be_none in RECORD.items():
-            if not (may_be_none and record[key] is None):
-                _real(f"{key} in {name}", record[key])
+        for key, number in record.items():
+            if not (RECORD.get(key) and number is None):
+                _real(f"{key} in {name}", number)
 
 
 def _list(name, value):
@@ -469,7 +464,7 @@ PROGRESS = {
     "iteration": _whole,
     "step_in_epoch": _whole,
     "due": _due,
-    "best_val_acc": _accuracy,
+    "best_val_acc": _real,
     "history": _records,
     "loss_history": _reals,
     "train_acc_history": _reals,
@@ -486,12 +481,15 @@ RECORD = {
 }
 
 
-def _check_progress(progress, headers):
-    """Types of all entries, and lengths that fit together."""
+def _check_progress(progress, headers, span):
+    """Types of all entries, lengths that fit together, and the best within the span of the measure."""
     if progress["format"] > 1:  # the losses are an array
         progress = {**progress, "loss_history": _losses(headers)}
     for key, check in PROGRESS.items():
         check(key, progress[key])
+    low, high, best = min(span), max(span), progress["best_val_acc"]
+    if not low <= best <= high:
+        raise ValueError(f"best_val_acc is {best}, expected a number from {low:g} to {high:g}.")
     epoch, iteration = progress["epoch"], progress["iteration"]
     _whole("step_in_epoch", progress["step_in_epoch"], high=iteration)
     _whole("the length of loss_history", len(progress["loss_history"]), iteration, iteration)

@@ -5,18 +5,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from .errors import check_range, suggestion
+from .targets import checked_kind
 
 __all__ = [
     "check_batch_size",
     "check_callable",
     "check_count",
     "check_gradients",
-    "check_labels",
     "check_model",
     "check_schedule",
     "check_update",
     "checked_data",
     "checked_split",
+    "checked_targets",
     "checked_views",
     "divergence",
     "numbers",
@@ -69,12 +70,12 @@ def check_model(model):
         )
 
 
-def check_count(name, value, low=1, optional=False):
+def check_count(name, value, low=1, optional=False, who="Solver"):
     """Raise ValueError unless `value` is a whole number from `low` up; optional: or None."""
     if optional and value is None:
         return
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < low:
-        raise ValueError(f"Solver: {name} = {value!r}, expected a whole number from {low} up.")
+        raise ValueError(f"{who}: {name} = {value!r}, expected a whole number from {low} up.")
 
 
 def check_batch_size(batch_size, examples):
@@ -175,32 +176,48 @@ def checked_split(data, split):
     if missing:
         raise ValueError(f"Solver: data has no {missing}; it holds {sorted(data)}.")
     X, y = np.asarray(data[f"X_{split}"]), np.asarray(data[f"y_{split}"])
-    if not X.shape or not len(X) or y.shape[:1] != X.shape[:1] or y.ndim != 1:
-        one_hot = y.ndim == 2 and y.shape[0] == len(X)
+    if not X.shape or not len(X) or y.shape[:1] != X.shape[:1]:
         raise ValueError(
             f"Solver: X_{split} has {len(X) if X.shape else 'no'} examples and y_{split} the shape "
             f"{y.shape}, expected as many labels as examples, and at least one."
-            + (" If the labels are one-hot, try y.argmax(axis=1)." if one_hot else "")
-        )
-    if y.dtype.kind not in "iu":
-        raise ValueError(
-            f"Solver: y_{split} has dtype {y.dtype}, expected integers; try y.astype(int)."
         )
     if X.dtype.kind not in "biufc":
         raise ValueError(f"Solver: X_{split} has dtype {X.dtype}, expected numbers.")
-    if X.dtype.kind == "f" and not (np.isfinite(X.min()) and np.isfinite(X.max())):
-        at = next(n for n in range(len(X)) if not np.all(np.isfinite(X[n])))
-        raise ValueError(f"Solver: X_{split}[{at}] holds NaN or infinity, expected finite numbers.")
+    _check_finite(f"X_{split}", X)
+    _check_finite(f"y_{split}", y)
     return X, y
 
 
-def check_labels(split, y, classes):
-    """Raise ValueError if a label is not one of the model's classes. y: (N,), or None."""
-    if y is not None and not (0 <= y.min() and y.max() < classes):
-        at = int(np.argmax((y < 0) | (y >= classes)))
+def _check_finite(name, array):
+    if array.dtype.kind == "f" and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        at = next(n for n in range(len(array)) if not np.all(np.isfinite(array[n])))
+        raise ValueError(f"Solver: {name}[{at}] holds NaN or infinity, expected finite numbers.")
+
+
+def checked_targets(targets, outputs, takes_numbers):
+    """The kind of the targets {split: y} (targets.py), if they fit the model and each other.
+
+    outputs: the shape of one example's scores.  takes_numbers: whether the model learns numbers.
+    """
+    kinds = {}
+    for split, y in targets.items():
+        kinds[split] = checked_kind("Solver", f"y_{split}", y, (len(y), *outputs), takes_numbers)
+        if kinds[split] == "labels":
+            _check_labels(split, y, outputs[-1])
+    if ("labels" if kinds["train"] == "numbers" else "numbers") in kinds.values():
+        raise ValueError(f"Solver: the targets are {kinds}, expected the same kind in both.")
+    return kinds["train"]
+
+
+def _check_labels(split, y, classes):
+    """Raise ValueError if a label is not one of the model's classes."""
+    wrong = np.argwhere((y < 0) | (y >= classes))
+    if len(wrong):
+        at = tuple(wrong[0].tolist())
+        cure = "" if classes > 1 else f" To learn numbers, try y_{split}.astype(float)."
         raise ValueError(
-            f"Solver: y_{split}[{at}] = {y[at]}, but the model has {classes} classes; "
-            f"expected labels from 0 to {classes - 1}."
+            f"Solver: y_{split}[{', '.join(map(str, at))}] = {y[at]}, but the model has {classes} "
+            f"classes; expected labels from 0 to {classes - 1}.{cure}"
         )
 
 

@@ -27,7 +27,8 @@ class Resumable:
         self.epoch = self.iteration = self.step_in_epoch = 0
         self.loss_history, self.train_acc_history, self.val_acc_history = [], [], []
         self.history, self.epoch_seconds = [], 0.0
-        self.best_val_acc, self.best_params, self.best_state = -1.0, {}, {}
+        self.best_val_acc, self.best_params, self.best_state = self.measure.worst, {}, {}
+        self.measured = {}
         self.optim_configs = {name: dict(self.optim_config) for name in self.model.params}
         self.stop_training, self.in_callback = False, False
         self.due = self.unfinished = self.last = None
@@ -140,8 +141,9 @@ class Resumable:
         progress["loss_history"] = self.loss_history[: self.iteration]  # without one that diverged
         if self.in_callback and self.due is not None:  # the callback that saves is not due again
             progress["due"] = self.after(*self.due)
-        best = self.best_params, self.best_state
-        return checkpoints.Checkpoint(*last, *best, self.optim_configs, progress, self._settings())
+        best, span = (self.best_params, self.best_state), (self.measure.worst, self.measure.ideal)
+        optim, settings = self.optim_configs, self._settings()
+        return checkpoints.Checkpoint(*last, *best, optim, progress, settings, span)
 
     def _settings(self):
         """What must be the same for a resumed run to repeat an uninterrupted one; JSON."""

@@ -11,9 +11,12 @@ import math
 import numpy as np
 
 from .. import layers as L
+from ..engine.diagnosis import check_count
 from ..engine.errors import look_up, refuse_unknown
 from ..engine.passes import Passes
 from ..engine.randomness import generator, new_seed
+from ..engine.targets import checked_kind, kind_of
+from ..measures import ACCURACY, R_SQUARED
 from .chain import Chain, Layer
 from .descriptions import ACTIVATIONS, Pair
 from .init import Draw
@@ -21,6 +24,7 @@ from .init import Draw
 __all__ = ["LOSSES", "Net", "keywords"]
 
 LOSSES = {"softmax": L.softmax_loss, "svm": L.svm_loss, "mse": L.mse_loss}
+OF_CLASSES = (L.softmax_loss, L.svm_loss)
 
 
 class Net:
@@ -32,8 +36,9 @@ class Net:
     input_dim     the shape of one example: a whole number for rows, (C, H, W) for images
     weight_scale  the deviation of the first weights, or 'xavier' or 'kaiming'; biases are 0
     reg           L2 penalty: 0.5 * reg * sum(W * W) over weights, not over biases, gammas, betas
-    loss          'softmax', 'svm' or 'mse' (on one-hot targets), or a function of scores and labels,
-                  such as functools.partial(softmax_loss, smoothing=0.1)
+    loss          'softmax', 'svm' or 'mse', or a function of scores and targets, such as
+                  functools.partial(softmax_loss, smoothing=0.1). 'mse' takes numbers, for regression,
+                  or classes, whose one-hot rows are its targets then
     dtype         of the parameters; X is cast to it when `loss` is called
     seed          of the first weights and of dropout's masks. With a seed, `loss` gives the same
                   numbers each time, as gradient checks need, and the masks change with `step`, which
@@ -64,7 +69,10 @@ class Net:
         criterion = loss if callable(loss) else look_up(self.name, LOSSES, loss, "loss")
         function = getattr(criterion, "func", criterion)  # inside functools.partial
         is_mean = function in LOSSES.values()
+        self._loss = function
         self.layers, self._rows, params = self._build(layers, weight_scale, seed)
+        self._outputs = self._rows[-1][1]
+        self._learned_numbers = self.takes_numbers and self._outputs[-1] == 1
         self._connect(self.layers, criterion, is_mean, seed, params)
 
     def _connect(self, layers, loss, loss_is_mean, seed, params, step=0):
@@ -78,17 +86,13 @@ class Net:
         """Loss and gradients of a labelled batch, or without labels its scores (N, classes).
 
         X: (N, ...) as `input_dim` says, numbers of any kind; rows may come as images.
-        y: labels (N,), integers.
+        y: labels (N,), integers, or one-hot rows (N, classes); if the loss is 'mse' or a function of
+        yours, also numbers, (N, K) or (N,) for one output, which the function gets as (N, K).
         """
         X = self._as_input(X)
         if y is None:
             return self._passes.predict(X, len(self.layers))
-        y = np.asarray(y)
-        if y.shape != X.shape[:1]:
-            raise ValueError(
-                f"{self.name}.loss: X has {len(X)} examples and y the shape {y.shape}, "
-                f"expected ({len(X)},)."
-            )
+        y = self._as_targets(np.asarray(y), len(X))
         if self._new_masks_each_call:
             self.step += 1
         loss, grads = self._passes.loss_and_gradients(X, y)
@@ -114,6 +118,56 @@ class Net:
             raise ValueError(f"{self.name}.loss: X has shape {X.shape}, expected (N, {expected}).")
         first = next(iter(self.params.values()), np.empty(0, self.dtype))
         return X.astype(first.real.dtype, copy=False)
+
+    def _as_targets(self, y, N):
+        """Targets as the loss takes them; notes whether they are numbers."""
+        shape = (N, *self._outputs)
+        kind, is_ours = kind_of(y, shape), self._loss in LOSSES.values()
+        if y.shape[:1] != (N,):
+            raise ValueError(
+                f"{self.name}.loss: X has {N} examples and y the shape {y.shape}, expected ({N},)."
+            )
+        if is_ours and kind != "labels":
+            checked_kind(f"{self.name}.loss", "y", y, shape, self.takes_numbers)
+        if kind == "one-hot":
+            return y.argmax(axis=-1) if is_ours else y
+        self._learned_numbers = kind == "numbers"
+        return y.reshape(shape) if kind == "numbers" else y
+
+    @property
+    def takes_numbers(self):
+        """Whether the loss learns numbers, too, and not classes alone."""
+        return self._loss not in OF_CLASSES
+
+    # ------------------------------------------------------------------ what it predicts
+
+    def predict(self, X, batch_size=100):
+        """The class of each example, the one with the largest score: integers (N,).
+
+        After learning numbers the outputs, (N, K), or (N,) for one. X: as for `loss`; no more than
+        batch_size examples are in work at once.
+        """
+        measure = R_SQUARED if self._learned_numbers else ACCURACY
+        return self._by_batches("predict", measure.decide, X, batch_size)
+
+    def predict_proba(self, X, batch_size=100):
+        """The probability of each class, (N, classes): the softmax of the scores.
+
+        X and batch_size as for `predict`. ValueError if the loss is not softmax.
+        """
+        if self._loss is not L.softmax_loss:
+            raise ValueError(
+                f"{self.name}.predict_proba: the loss is {self._loss.__name__}, whose scores are no "
+                "probabilities; expected a net with loss='softmax'."
+            )
+        return self._by_batches("predict_proba", _softmax, X, batch_size)
+
+    def _by_batches(self, who, function, X, batch_size):
+        """A function of the scores of all examples."""
+        check_count("batch_size", batch_size, who=f"{self.name}.{who}")
+        X = np.asarray(X)
+        starts = range(0, max(1, len(X)), batch_size)  # no examples are a batch, too
+        return np.concatenate([function(self.loss(X[k : k + batch_size])) for k in starts])
 
     # ------------------------------------------------------------------ what it consists of
 
@@ -252,6 +306,11 @@ def _described(who, layers):
             )
         if layer is not None:  # the activation 'identity' is no layer
             yield layer
+
+
+def _softmax(scores):
+    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
 
 
 PRODUCTS = (L.affine_forward, L.conv_forward)

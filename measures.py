@@ -1,0 +1,106 @@
+"""How well a model does: what the Solver measures and keeps the best parameters by.
+
+A measure looks at a data set batch by batch. `sums` of all batches are added up, and `values` makes
+numbers of the total:
+
+    total = sum(measure.sums(scores, y) for each batch)
+    measure.values(total, all_y)    {'acc': 0.93}  or  {'R2': 0.87, 'rmse': 0.21}
+
+The first of them is *the* measure, and the others are kept beside it in `Solver.history`. Scores are
+(N, ..., C). Targets are labels (N, ...), one-hot rows or numbers (engine/targets.py).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .engine.targets import as_numbers
+
+__all__ = ["ACCURACY", "MEASURES", "R_SQUARED", "Measure"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A way to say how well a model does.
+
+    name    in words, for pictures and tables
+    label   in printed lines, and the first key of `values`
+    sums    sums(scores, y) -> array: what is added up over the batches of a data set
+    values  values(total, y) -> {label: number, ...}: from the total and all targets of the set
+    decide  decide(scores) -> what the model says of each example
+    worst   no value is worse; the best so far before there is one
+    ideal   the value of a model without error
+    """
+
+    name: str
+    label: str
+    sums: Callable
+    values: Callable
+    decide: Callable
+    worst: float
+    ideal: float
+
+    @property
+    def best(self):
+        """The function that picks the best of several values: max or min."""
+        return max if self.ideal > self.worst else min
+
+    def is_better(self, value, than):
+        """Whether a value is strictly better than another; NaN is not."""
+        return self.best(than, value) != than
+
+
+# ---------------------------------------------------------------------------- accuracy
+
+
+def _classes(scores):
+    return scores.argmax(axis=-1)
+
+
+def _right(scores, y):
+    """[how many examples are taken for their class, how many there are]"""
+    labels = y.argmax(axis=-1) if y.ndim == scores.ndim else y
+    right = _classes(scores) == labels
+    return np.array([np.count_nonzero(right), right.size])
+
+
+def _accuracy(total, y):
+    right, examples = total.tolist()
+    return {"acc": right / examples}
+
+
+# ---------------------------------------------------------------------------- R squared
+
+
+def _outputs(scores):
+    return scores[..., 0] if scores.shape[-1] == 1 else scores
+
+
+def _squares(scores, y):
+    """The sum of the squared errors of each output."""
+    scores = scores.astype(np.float64)
+    return ((scores - as_numbers(y, scores.shape)) ** 2).sum(axis=0)
+
+
+def _r_squared(errors, y):
+    """R2 = 1 - squared errors / squared deviations of y from its mean, the mean over the outputs, and
+    the root of the mean squared error. An output that is constant has R2 = 1 without error, else 0.
+    """
+    y = as_numbers(y, (len(y), *errors.shape))
+    deviations = ((y - y.mean(axis=0)) ** 2).sum(axis=0)
+    unexplained = np.where(errors == 0, 0.0, 1.0)
+    np.divide(errors, deviations, out=unexplained, where=(y != y[0]).any(axis=0))
+    return {
+        "R2": float(np.mean(1 - unexplained)),
+        "rmse": float(np.sqrt(np.mean(errors) / len(y))),
+    }
+
+
+# ---------------------------------------------------------------------------- tables
+
+ACCURACY = Measure("accuracy", "acc", _right, _accuracy, _classes, worst=-1.0, ideal=1.0)
+R_SQUARED = Measure("R squared", "R2", _squares, _r_squared, _outputs, worst=-np.inf, ideal=1.0)
+
+# By the kind of targets (engine/targets.py).
+MEASURES = {"labels": ACCURACY, "one-hot": ACCURACY, "numbers": R_SQUARED}
