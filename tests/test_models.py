@@ -1,6 +1,7 @@
 """Every model's gradients by complex step, the documents' known values, and what models refuse."""
 
 import functools
+import math
 import re
 
 import numpy as np
@@ -532,3 +533,87 @@ def test_refit_with_dependent_activations_and_its_error():
 def test_a_loss_of_ones_own():
     model = FullyConnectedNet(**{**FC, "loss": functools.partial(softmax_loss, smoothing=0.2)})
     check_model(model, *batch((12,))).require()
+
+
+# ---------------------------------------------------------------------------- what it predicts
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_predictions_by_batches(size):
+    model = Net([Affine(6), ReLU(), Affine(4)], 12, dtype=np.float64, seed=0)
+    X, _ = batch((12,), N=23)
+    scores = model.loss(X)
+    predicted = model.predict(X, batch_size=size)
+    assert predicted.dtype.kind == "i"
+    np.testing.assert_array_equal(predicted, scores.argmax(axis=1))
+    shares = np.array([[math.exp(s) / sum(map(math.exp, row)) for s in row] for row in scores])
+    np.testing.assert_allclose(model.predict_proba(X, batch_size=size), shares, rtol=1e-12)
+    assert model.predict(X[:0]).shape == (0,)
+    assert model.predict_proba(X[:0]).shape == (0, 4)
+
+
+def test_predict_needs_no_memory_for_the_whole_set():
+    sizes = []
+
+    def forward(x):
+        sizes.append(len(x))
+        return x, None
+
+    model = Net([Pair(forward, lambda dout, cache: dout), Affine(3)], 4, seed=0)
+    model.predict(np.zeros((50, 4), np.uint8), batch_size=20)
+    model.predict_proba(np.zeros((50, 4)))
+    assert sizes[1:] == [20, 20, 10, 50]  # the first when it was built
+
+
+def test_probabilities_do_not_overflow():
+    model = Net([Affine(2)], 1, dtype=np.float64, seed=0)
+    model.params |= {"W1": np.array([[1e3, -1e3]]), "b1": np.zeros(2)}
+    np.testing.assert_array_equal(
+        model.predict_proba([[1.0], [-1.0], [0.0]]), [[1, 0], [0, 1], [0.5] * 2]
+    )
+
+
+def test_a_net_says_what_it_has_learned():
+    X, y = batch((12,))
+    model = Net([Affine(4)], 12, loss="mse", seed=0)
+    assert model.predict(X).shape == (5,)  # classes, before it is known
+    model.loss(X, 0.3 * np.eye(4)[y])
+    np.testing.assert_array_equal(model.predict(X), model.loss(X))
+    model.loss(X[:1], np.eye(4)[:1])  # a batch of numbers that looks one-hot
+    assert model.predict(X).shape == (5, 4)
+    model.loss(X, y)
+    np.testing.assert_array_equal(model.predict(X), model.loss(X).argmax(axis=1))
+    one = Net([Affine(1)], 12, loss="mse", seed=0)
+    np.testing.assert_array_equal(one.predict(X), one.loss(X)[:, 0])
+
+
+def test_gradients_of_numbers_by_complex_step():
+    X, _ = batch((12,))
+    y = np.random.default_rng(1).standard_normal((5, 3))
+    check_model(Net([Affine(6), Tanh(), Affine(3)], 12, loss="mse", seed=0), X, y).require()
+    check_model(Net([Affine(6), Tanh(), Affine(1)], 12, loss="mse", seed=0), X, y[:, 0]).require()
+
+
+WRONG_CALLS = [
+    (
+        dict(loss="mse"),
+        "predict_proba",
+        {},
+        "Net.predict_proba: the loss is mse_loss, whose scores are no",
+    ),
+    (
+        dict(loss="svm"),
+        "predict_proba",
+        {},
+        "the loss is svm_loss, .* expected a net with loss='softmax'",
+    ),
+    ({}, "predict", {"batch_size": 0}, "Net.predict: batch_size = 0, expected a whole number from 1"),
+    ({}, "predict_proba", {"batch_size": 2.5}, "Net.predict_proba: batch_size = 2.5, expected a whole"),
+]
+
+
+@pytest.mark.parametrize(("settings", "method", "given", "message"), WRONG_CALLS)
+def test_wrong_calls_to_predict(settings, method, given, message):
+    model = Net([Affine(4)], 12, **settings)
+    with pytest.raises(ValueError, match=message):
+        getattr(model, method)(np.zeros((2, 12)), **given)
