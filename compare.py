@@ -19,6 +19,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -136,9 +137,12 @@ def _read_run(path):
         for name, kind in RUN.items():
             if not isinstance(run[name], kind):
                 raise TypeError(f"{name} is {run[name]!r:.60}")
-            if kind is list and not all(isinstance(number, int | float) for number in run[name]):
-                raise TypeError(f"{name} holds more than numbers")
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+            numbers = run[name] if kind is list else [run[name] or 0]
+            if not all(map(math.isfinite, numbers)):
+                raise ValueError(f"{name} holds more than finite numbers")
+        if run["iterations_per_epoch"] < 1:
+            raise ValueError(f"iterations_per_epoch is {run['iterations_per_epoch']}")
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path}: not a finished run ({type(error).__name__}: {error}).") from error
     return run
 

@@ -213,6 +213,9 @@ DAMAGED = {
     "no accuracies": lambda text: json.dumps(json.loads(text) | {"val_acc_history": None}),
     "accuracies that are words": lambda text: json.dumps(json.loads(text) | {"val_acc_history": ["x"]}),
     "a word": lambda text: json.dumps(json.loads(text) | {"test_acc": "good"}),
+    "no steps": lambda text: json.dumps(json.loads(text) | {"iterations_per_epoch": 0}),
+    "a huge time": lambda text: json.dumps(json.loads(text) | {"epoch_seconds": [10**400]}),
+    "an endless time": lambda text: json.dumps(json.loads(text) | {"seconds": float("inf")}),
     "nested": lambda text: "[" * 100_000,
     "no text": lambda text: "\udcff",
 }
