@@ -1,9 +1,10 @@
-"""Data sets: MNIST, CIFAR-10, digits.mat, digits drawn by the program, and the course's spiral.
+"""Data sets: MNIST, CIFAR-10, digits.mat, digits drawn by the program, the course's spiral, and data of
+one's own from arrays, .npz and CSV files, DataFrames and folders of images.
 
 A data set is a dict that the Solver takes. Its keys are X_train, y_train, X_val, y_val, X_test,
 y_test and `transform`, a function that turns a batch of images into the numbers that a net takes.
 Images are uint8 arrays (N, C, H, W) and stay bytes until a batch needs them. Labels are integers
-from 0.
+from 0; `class_names` tells what they stand for.
 
 Loaders look for files in `data_dir`. Without it they look in the folder that the environment variable
 HANDGRAD_DATA names, and without that in the user's cache folder, into which `download` puts files.
@@ -13,6 +14,7 @@ can ask for, and run no code. A damaged file ends in a ValueError or an OSError 
 The code lies in the package `data`; this module offers all of it under one name.
 """
 
+from .data.arrays import load_npz, split
 from .data.cifar import (
     CIFAR_ARCHIVE,
     CIFAR_FOLDER,
@@ -24,10 +26,12 @@ from .data.cifar import (
 from .data.digits_mat import load_digits_mat
 from .data.download import SOURCES, default_data_dir, download
 from .data.drawn_digits import FONTS, load_digits
+from .data.image_folder import load_image_folder
 from .data.mnist import load_mnist, read_idx
 from .data.pickles import load_pickle
+from .data.tables import load_csv, load_frame
 from .data.toys import spiral
-from .data.transforms import mean_image, normalize_images, one_hot, split, standardize, whitening
+from .data.transforms import mean_image, normalize_images, one_hot, standardize, whitening
 
 __all__ = [
     "CIFAR_ARCHIVE",
@@ -41,9 +45,13 @@ __all__ = [
     "load_CIFAR10",
     "load_CIFAR_batch",
     "load_cifar10",
+    "load_csv",
     "load_digits",
     "load_digits_mat",
+    "load_frame",
+    "load_image_folder",
     "load_mnist",
+    "load_npz",
     "load_pickle",
     "mean_image",
     "normalize_images",

@@ -7,8 +7,9 @@ header can be any number. The readers therefore state how many bytes a file of t
 import contextlib
 import gzip
 import zlib
+from pathlib import Path
 
-__all__ = ["LimitedFile", "TooLongError", "opened", "tar_members"]
+__all__ = ["LimitedFile", "TooLongError", "most_bytes", "named", "opened", "tar_members"]
 
 BLOCK = 512  # a tar archive consists of blocks of this many bytes
 PIECE = 2**20  # bytes that are skipped at a time
@@ -53,6 +54,28 @@ def opened(path, most):
             if error.filename is None:
                 raise OSError(error.errno, error.strerror, str(path)) from error
             raise
+
+
+def most_bytes(path, unpacked):
+    """How many bytes a file of any size may have: as many as it takes on the disk, or `unpacked`.
+
+    For tables and arrays, which may be as large as their owner likes, but not expand at will.
+    """
+    return max(Path(path).stat().st_size, unpacked)
+
+
+@contextlib.contextmanager
+def named(path, what=""):
+    """Turn whatever a file makes its reader stumble over into a ValueError that names the file.
+
+    what: words to put before the reason.  An OSError that names the file already stays as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise ValueError(f"{path}: {what}{error or type(error).__name__}") from error
 
 
 def tar_members(file, names, most):

@@ -1,4 +1,4 @@
-"""From images and labels to the numbers that a net takes, and parts of a data set."""
+"""From images and labels to the numbers that a net takes."""
 
 import functools
 import math
@@ -6,14 +6,13 @@ import math
 import numpy as np
 
 from ..engine.errors import check_range
-from ..engine.randomness import generator
 
 __all__ = [
+    "column_standardizer",
     "mean_image",
     "normalize_images",
     "one_hot",
     "set_aside",
-    "split",
     "standardize",
     "standardizer",
     "whitening",
@@ -34,22 +33,6 @@ def one_hot(y, num_classes, dtype=np.float32):
     rows = np.zeros((len(y), num_classes), dtype)
     rows[np.arange(len(y)), y] = 1
     return rows
-
-
-def split(X, y, *sizes, seed=0):
-    """Draw parts of the given sizes; no example is in two of them.
-
-    X, y: arrays with N examples each.  sizes: whole numbers whose sum is at most N.
-    Returns [(X_1, y_1), (X_2, y_2), ...]; the same seed gives the same parts.
-    Raises ValueError if the sizes ask for more than N, or if X and y differ in length.
-    """
-    if sum(sizes) > len(X) or len(X) != len(y):
-        raise ValueError(
-            f"split: sizes {sizes} ask for {sum(sizes)} of X with {len(X)} and y with {len(y)}."
-        )
-    order = generator(seed, "data").permutation(len(X))[: sum(sizes)]
-    parts = np.split(order, np.cumsum(sizes)[:-1])
-    return [(X[part], y[part]) for part in parts]
 
 
 def mean_image(X, dtype=np.float32):
@@ -81,6 +64,15 @@ def standardizer(X):
     mean = counts @ np.arange(256) / X.size
     std = math.sqrt(counts @ (np.arange(256) - mean) ** 2 / X.size)
     return functools.partial(standardize, mean=float(mean), std=float(std))
+
+
+def column_standardizer(X):
+    """A `transform` that subtracts from each column of rows X (N, D) its mean over X and divides by its
+    deviation. Where all values of a column are equal, it is 0.
+    """
+    mean, std = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+    mean, std = mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+    return functools.partial(standardize, mean=mean, std=std)
 
 
 def set_aside(data, num_validation, source):

@@ -24,6 +24,7 @@ from .files import written_whole
 
 __all__ = [
     "Checkpoint",
+    "array_header",
     "as_json",
     "copied_state",
     "described",
@@ -154,7 +155,7 @@ def _headers(archive, size):
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
         with archive.open(info) as member:
-            shape, dtype = _header(member)
+            shape, dtype = array_header(member)
             bytes_ = member.tell() + math.prod(shape) * dtype.itemsize
         if dtype.kind not in "biufc" or min(shape, default=0) < 0 or bytes_ != info.file_size:
             raise ValueError(f"{name} has shape {shape}, dtype {dtype} and {info.file_size} bytes")
@@ -167,7 +168,8 @@ def _headers(archive, size):
     return headers
 
 
-def _header(member):
+def array_header(member):
+    """Shape and dtype of the array in an open .npy file, whose header is read and nothing else."""
     version = np.lib.format.read_magic(member)
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,

@@ -35,7 +35,6 @@ from handgrad.data_utils import (
     one_hot,
     read_idx,
     spiral,
-    split,
     standardize,
     whitening,
 )
@@ -427,16 +426,6 @@ def test_one_hot():
     for y in ([3], [-1], [0.5]):
         with pytest.raises(ValueError, match="one_hot: y has dtype"):
             one_hot(y, 3)
-
-
-def test_split_parts_are_disjoint():
-    X, y = np.arange(20), np.arange(20)
-    (a, ya), (b, _) = split(X, y, 12, 5)
-    assert (len(a), len(b)) == (12, 5)
-    assert not set(a) & set(b)
-    np.testing.assert_array_equal(a, ya)
-    with pytest.raises(ValueError, match="ask for 21 of X with 20"):
-        split(X, y, 12, 9)
 
 
 def test_standardize_and_mean_image():
