@@ -75,7 +75,7 @@ def named(path, what=""):
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
-        raise ValueError(f"{path}: {what}{error or type(error).__name__}") from error
+        raise ValueError(f"{path}: {what}{str(error) or type(error).__name__}") from error
 
 
 def tar_members(file, names, most):

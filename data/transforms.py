@@ -56,14 +56,15 @@ def standardize(X, mean=0.0, std=1.0, dtype=np.float32):
 
 
 def standardizer(X):
-    """A `transform` that subtracts the mean of all pixels of X and divides by their deviation.
+    """A `transform` that subtracts the mean of all pixels of X and divides by their deviation, or by 1
+    if they are all equal.
 
     X: images as bytes. They are counted value by value, so no float copy of X is made.
     """
     counts = sum(np.bincount(part.ravel(), minlength=256) for part in np.array_split(X, 100))
     mean = counts @ np.arange(256) / X.size
     std = math.sqrt(counts @ (np.arange(256) - mean) ** 2 / X.size)
-    return functools.partial(standardize, mean=float(mean), std=float(std))
+    return functools.partial(standardize, mean=float(mean), std=float(std) or 1.0)
 
 
 def column_standardizer(X):

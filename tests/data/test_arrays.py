@@ -120,6 +120,8 @@ def test_bytes_are_standardized_and_floats_stay():
     scaled = data["transform"](data["X_train"])
     assert (scaled.mean(), scaled.std()) == (pytest.approx(0, abs=1e-6), pytest.approx(1, rel=1e-6))
     assert "transform" not in split(X / 255, y)
+    alike = split(np.full((40, 1, 2, 2), 7, np.uint8), y)
+    np.testing.assert_array_equal(alike["transform"](alike["X_val"]), 0)
 
 
 def test_a_solver_trains_on_it(blobs):

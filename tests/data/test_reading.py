@@ -5,7 +5,7 @@ import io
 import tarfile
 
 import pytest
-from handgrad.data.files import opened, tar_members
+from handgrad.data.files import named, opened, tar_members
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
@@ -49,3 +49,18 @@ def test_members_as_tarfile_writes_them(form):
     raw.seek(0)
     with pytest.raises(ValueError, match="its member b has 512 bytes, expected at most 511"):
         list(tar_members(raw, ["b"], 511))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (KeyError("a"), "file: damaged: 'a'"),
+        (MemoryError(), "file: damaged: MemoryError"),
+        (OSError("cut short"), "file: damaged: cut short"),
+    ],
+)
+def test_whatever_a_reader_stumbles_over_names_the_file(error, message):
+    with pytest.raises(ValueError, match=message), named("file", "damaged: "):
+        raise error
+    with pytest.raises(IsADirectoryError, match="other"), named("file"):
+        raise IsADirectoryError(21, "Is a folder", "other")
