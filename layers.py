@@ -85,6 +85,7 @@ from .engine.errors import check_range
 from .engine.images import flatten, unflatten, without_frame
 from .engine.parts import by_part, total
 from .engine.products import matmul
+from .engine.sequences import as_rows, as_sequences, lies_by_step
 
 __all__ = [
     "affine_backward",
@@ -346,6 +347,7 @@ def dropout_backward(dout, cache):
 # then give each feature (axis 1) its own scale gamma and shift beta.
 #   batchnorm   (N, D)  over N    spatial_batchnorm   (N, C, H, W)  over N, H, W
 #   layernorm   (N, D)  over D    spatial_groupnorm   (N, C, H, W)  over H, W and a group of channels
+# layernorm takes sequences (N, T, D), too, and reads them as N * T rows.
 #
 # Forward, for the n numbers x_i that share a mean:
 #     mu = sum x_i / n      c_i = x_i - mu      var = sum c_i^2 / n      s = 1 / sqrt(var + eps)
@@ -466,16 +468,23 @@ def _update_running(bn_param, mu, var):
 def layernorm_forward(x, gamma, beta, ln_param):
     """Layer normalisation (Ba, Kiros & Hinton 2016): each row by its own mean and variance.
 
-    x: (N, D).  gamma, beta: (D,).  ln_param: eps, added to the variance (1e-5).
+    x: (N, D), or (N, ..., D): rows along the last axis.  gamma, beta: (D,).
+    ln_param: eps, added to the variance (1e-5).
     """
     x, gamma, beta = as_floats("layernorm_forward", x=x, gamma=gamma, beta=beta)
-    check_norm("layernorm_forward", x, gamma, beta, ln_param, ndim=2)
-    return _normalize(x, gamma, beta, ln_param, x.shape, axes=(1,))
+    by_step = lies_by_step(x)
+    rows = as_rows(x, by_step) if x.ndim > 2 else x
+    check_norm("layernorm_forward", rows, gamma, beta, ln_param, ndim=2)
+    out, cache = _normalize(rows, gamma, beta, ln_param, rows.shape, axes=(1,))
+    return as_sequences(out, x.shape, by_step), (cache, x.shape, by_step)
 
 
 def layernorm_backward(dout, cache):
-    """From dout (N, D): dx (N, D), dgamma (D,), dbeta (D,)."""
-    return _normalize_backward("layernorm_backward", dout, cache)
+    """From dout (N, ..., D): dx (N, ..., D), dgamma (D,), dbeta (D,)."""
+    cache, shape, by_step = cache
+    drows = as_rows(check_dout("layernorm_backward", dout, shape), by_step)
+    dx, dgamma, dbeta = _normalize_backward("layernorm_backward", drows, cache)
+    return as_sequences(dx, shape, by_step), dgamma, dbeta
 
 
 def spatial_groupnorm_forward(x, gamma, beta, G, gn_param):

@@ -1,13 +1,24 @@
 """Validation of the arguments of layers for sequences. Each refusal is a ValueError."""
 
+import functools
+
 import numpy as np
 
+from .errors import refuse_unknown
+
 __all__ = [
+    "attention_settings",
     "check_affine_steps",
+    "check_attention",
+    "check_conv1d",
     "check_mask",
+    "check_multi_head",
+    "check_positions",
     "check_recurrent",
+    "check_rmsnorm",
     "check_temporal_labels",
     "check_words",
+    "checked_mask",
 ]
 
 
@@ -85,3 +96,127 @@ def _check_in_vocabulary(who, name, words, V):
     if words.size and not (0 <= words.min() and words.max() < V):
         wrong = words.min() if words.min() < 0 else words.max()
         raise ValueError(f"{who}: {name} holds the word {wrong}, expected 0 to {V - 1}.")
+
+
+def check_rmsnorm(who, x, gamma, param):
+    """gamma must hold a number for each feature, the last axis of x. Returns eps."""
+    refuse_unknown(who, param, ("eps",), "keys of its settings")
+    if x.ndim < 2 or gamma.shape != x.shape[-1:]:
+        raise ValueError(
+            f"{who}: x has shape {x.shape} and gamma {gamma.shape}, expected (N, ..., D) and (D,)."
+        )
+    return float(param.get("eps", 1e-5))
+
+
+def check_positions(who, x, W):
+    """x (N, T, D) and W (P, D) must fit together, and T must not be above P."""
+    if x.ndim != 3 or W.ndim != 2 or x.shape[2] != W.shape[1]:
+        raise ValueError(
+            f"{who}: x has shape {x.shape} and W {W.shape}, expected (N, T, D) and (P, D)."
+        )
+    if x.shape[1] > len(W):
+        raise ValueError(
+            f"{who}: x {x.shape} has T = {x.shape[1]} steps, but W {W.shape} has positions for "
+            f"{len(W)}; expected shorter sequences."
+        )
+
+
+def check_conv1d(who, x, w, b, conv_param):
+    """(stride, pad); x (N, T, D), w (F, D, K) and b (F,) must fit together."""
+    refuse_unknown(who, conv_param, ("stride", "pad"), "keys of conv_param")
+    if x.ndim != 3 or w.ndim != 3 or x.shape[2] != w.shape[1] or b.shape != w.shape[:1]:
+        raise ValueError(
+            f"{who}: x has shape {x.shape}, w {w.shape} and b {b.shape}, expected (N, T, D), (F, D, K) "
+            "and (F,)."
+        )
+    stride, pad = conv_param.get("stride", 1), conv_param.get("pad", 0)
+    for name, value, low in (("stride", stride, 1), ("pad", pad, 0)):
+        if not isinstance(value, int | np.integer) or value < low:
+            raise ValueError(f"{who}: {name} = {value!r}, expected a whole number of at least {low}.")
+    if x.shape[1] + 2 * pad < w.shape[2]:
+        raise ValueError(
+            f"{who}: a filter of K = {w.shape[2]} steps does not fit into T = {x.shape[1]} steps "
+            f"with pad {pad}; expected a shorter filter or longer sequences."
+        )
+    return stride, pad
+
+
+# ---------------------------------------------------------------------------- attention
+
+
+def check_attention(who, q, k, v, causal):
+    """q (N, ..., T, E), k (N, ..., S, E) and v (N, ..., S, D) must fit together."""
+    fit = (
+        q.ndim >= 3
+        and q.ndim == k.ndim == v.ndim
+        and q.shape[:-2] == k.shape[:-2]
+        and q.shape[-1] == k.shape[-1]
+        and k.shape[:-1] == v.shape[:-1]
+    )
+    if not fit:
+        raise ValueError(
+            f"{who}: q has shape {q.shape}, k {k.shape} and v {v.shape}, expected (N, ..., T, E), "
+            "(N, ..., S, E) and (N, ..., S, D)."
+        )
+    if causal and q.shape[-2] > k.shape[-2]:
+        raise ValueError(
+            f"{who}: q {q.shape} has T = {q.shape[-2]} and k {k.shape} has S = {k.shape[-2]}; "
+            "with causal=True expected T up to S."
+        )
+
+
+def attention_settings(who, param):
+    """(heads, causal, mask) of attention_param."""
+    refuse_unknown(who, param, ("heads", "causal", "mask"), "keys of attention_param")
+    if "heads" not in param:
+        raise ValueError(f"{who}: attention_param lacks 'heads', expected a divisor of D.")
+    return param["heads"], bool(param.get("causal", False)), param.get("mask")
+
+
+def check_multi_head(who, x, W, b, Wo, bo, heads):
+    """x (N, T, D) and the weights must fit together, and heads divide D."""
+    if x.ndim != 3:
+        raise ValueError(f"{who}: x has shape {x.shape}, expected (N, T, D).")
+    D = x.shape[2]
+    expected = {"W": (D, 3 * D), "b": (3 * D,), "Wo": (D, D), "bo": (D,)}
+    for name, a in {"W": W, "b": b, "Wo": Wo, "bo": bo}.items():
+        if a.shape != expected[name]:
+            raise ValueError(
+                f"{who}: x {x.shape} has D = {D}, so {name} should be {expected[name]}, not {a.shape}."
+            )
+    if not isinstance(heads, int | np.integer) or heads < 1 or D % heads:
+        raise ValueError(f"{who}: heads = {heads!r}, expected a divisor of D = {D}.")
+
+
+def checked_mask(who, mask, causal, shape):
+    """What a mask adds to scores of this shape (..., T, S): 0, or -inf where a key is not seen.
+
+    None if every query sees every key. Raises ValueError if the mask has a wrong shape or dtype, or
+    leaves a query no key.
+    """
+    if mask is None:
+        return _causal(*shape[-2:]) if causal else None
+    mask = np.asarray(mask)
+    try:
+        fits = np.broadcast_shapes(mask.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits or mask.dtype != bool:
+        raise ValueError(
+            f"{who}: mask has shape {mask.shape} and dtype {mask.dtype}, expected bools that broadcast "
+            f"to {shape}, true where a query sees a key."
+        )
+    seen = np.atleast_1d(mask)
+    if causal:
+        seen = seen & (_causal(*shape[-2:]) == 0)
+    blind = ~seen.any(axis=-1)
+    if blind.any():
+        where = tuple(int(i) for i in np.argwhere(blind)[0])
+        raise ValueError(f"{who}: the mask leaves query {where} no key to attend to; expected one.")
+    return np.where(seen, np.float32(0), np.float32(-np.inf))
+
+
+@functools.lru_cache(maxsize=64)
+def _causal(T, S):
+    """-inf above the diagonal that ends at the last query and the last key, else 0: (T, S)."""
+    return np.where(np.tri(T, S, S - T, dtype=bool), np.float32(0), np.float32(-np.inf))

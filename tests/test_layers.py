@@ -52,6 +52,7 @@ ROWS = [
         [{"mode": "test", "running_mean": np.arange(4.0), "running_var": np.arange(1.0, 5)}],
     ),
     ("layernorm", L.layernorm_forward, L.layernorm_backward, [(3, 5), (5,), (5,)], [{}]),
+    ("layernorm-steps", L.layernorm_forward, L.layernorm_backward, [(3, 4, 5), (5,), (5,)], [{}]),
     (
         "spatial_batchnorm-train",
         L.spatial_batchnorm_forward,

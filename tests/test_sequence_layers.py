@@ -7,6 +7,7 @@ import inspect
 
 import numpy as np
 import pytest
+from handgrad import attention as A
 from handgrad import recurrent as R
 from handgrad.gradient_check import check_layer, eval_numerical_gradient_array
 
@@ -31,6 +32,11 @@ def word_embedding_forward(W):
 def weights(blocks):
     return [(D, blocks * H), (H, blocks * H), (blocks * H,)]
 
+
+ATTENTION = (A.scaled_dot_product_attention_forward, A.scaled_dot_product_attention_backward)
+MULTI_HEAD = (A.multi_head_attention_forward, A.multi_head_attention_backward)
+SOME_KEYS = np.arange(T * 6).reshape(1, 1, T, 6) % 3 != 1
+NOT_THE_FIFTH = np.arange(T) != 4
 
 # id, forward, backward, shapes of the array arguments, how many of them are a batch, settings
 ROWS = [
@@ -65,9 +71,56 @@ ROWS = [
         1,
         [],
     ),
+    ("gelu", A.gelu_forward, A.gelu_backward, [(N, T, D)], 1, []),
+    ("gelu-exact", A.gelu_forward, A.gelu_backward, [(N, T, D)], 1, [False]),
+    ("softmax", A.softmax_forward, A.softmax_backward, [(N, T, D)], 1, []),
+    ("rmsnorm", A.rmsnorm_forward, A.rmsnorm_backward, [(N, T, D), (D,)], 1, [{}]),
+    ("rmsnorm-eps", A.rmsnorm_forward, A.rmsnorm_backward, [(N, D), (D,)], 1, [{"eps": 0.1}]),
+    ("attention", *ATTENTION, [(N, T, D), (N, 6, D), (N, 6, 3)], 3, []),
+    ("attention-causal", *ATTENTION, [(N, T, D), (N, 6, D), (N, 6, 3)], 3, [None, True]),
+    ("attention-masked", *ATTENTION, [(N, 2, T, D), (N, 2, 6, D), (N, 2, 6, 3)], 3, [SOME_KEYS]),
+    (
+        "attention-both",
+        *ATTENTION,
+        [(N, 2, T, D), (N, 2, T, D), (N, 2, T, D)],
+        3,
+        [NOT_THE_FIFTH, True],
+    ),
+    ("multi-head", *MULTI_HEAD, [(N, T, 6), (6, 18), (18,), (6, 6), (6,)], 1, [{"heads": 3}]),
+    (
+        "multi-head-causal",
+        *MULTI_HEAD,
+        [(N, T, 6), (6, 18), (18,), (6, 6), (6,)],
+        1,
+        [{"heads": 2, "causal": True}],
+    ),
+    (
+        "multi-head-masked",
+        *MULTI_HEAD,
+        [(N, T, 6), (6, 18), (18,), (6, 6), (6,)],
+        1,
+        [{"heads": 1, "causal": True, "mask": NOT_THE_FIFTH}],
+    ),
+    (
+        "positions",
+        A.position_embedding_forward,
+        A.position_embedding_backward,
+        [(N, T, D), (7, D)],
+        1,
+        [],
+    ),
+    ("conv1d", A.conv1d_forward, A.conv1d_backward, [(N, T, D), (2, D, 3), (2,)], 1, [{}]),
+    (
+        "conv1d-stride-pad",
+        A.conv1d_forward,
+        A.conv1d_backward,
+        [(N, T, D), (2, D, 2), (2,)],
+        1,
+        [{"stride": 2, "pad": 1}],
+    ),
 ]
 PAIRS = [pytest.param(*row[1:], id=row[0]) for row in ROWS]
-LOSSES = [R.temporal_softmax_loss]
+NO_PAIRS = [R.temporal_softmax_loss, A.sinusoidal_positions]
 STAND_FOR = {  # a row's function: the public one that it calls
     lstm_step_forward: R.lstm_step_forward,
     lstm_step_backward: R.lstm_step_backward,
@@ -101,14 +154,14 @@ def as_tuple(grads):
     return grads if isinstance(grads, tuple) else (grads,)
 
 
-@pytest.mark.parametrize("module", [R])
-def test_every_public_pair_and_loss_has_a_row(module):
+@pytest.mark.parametrize("module", [R, A])
+def test_every_public_pair_has_a_row(module):
     own = {
         f for _, f in inspect.getmembers(module, inspect.isfunction) if f.__module__ == module.__name__
     }
     public = {f for f in own if not f.__name__.startswith("_")}
     assert {f.__name__ for f in public} == set(module.__all__)
-    in_rows = {STAND_FOR.get(f, f) for row in ROWS for f in row[1:3]} | set(LOSSES)
+    in_rows = {STAND_FOR.get(f, f) for row in ROWS for f in row[1:3]} | set(NO_PAIRS)
     assert public <= in_rows
     assert all(f.__doc__ for f in public)
 
@@ -150,7 +203,7 @@ class TestContract:
     def test_half_precision_is_kept_and_close_to_float32(
         self, forward, backward, shapes, batched, settings
     ):
-        arrays = drawn(shapes, np.float16)
+        arrays = [a / 2 for a in drawn(shapes, np.float16)]
         out, grads, _ = run(forward, backward, arrays, settings)
         wide = [a.astype(np.float32) for a in arrays]
         expected, wanted, _ = run(forward, backward, wide, settings)
