@@ -14,7 +14,14 @@ OPTIONAL = {
     "tensorboard": ["tensorboardX"],
     "dask": ["distributed"],
     "mpi": ["mpi4py", "mpich"],
-    "docs": ["sphinx", "myst-nb", "nbclient", "ipykernel", "pydata-sphinx-theme"],
+    "docs": [
+        "sphinx",
+        "myst-nb",
+        "nbclient",
+        "ipykernel",
+        "pydata-sphinx-theme",
+        "sphinx-mathjax-offline",
+    ],
 }
 
 setup(

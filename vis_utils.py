@@ -4,6 +4,8 @@ Each function returns a matplotlib Figure, which a notebook shows by itself. `sa
 Images are (N, C, H, W) with C = 1 (grey) or 3 (colour), in any range of numbers.
 """
 
+import functools
+import io
 import math
 
 import numpy as np
@@ -28,7 +30,15 @@ __all__ = [
 def _figure(width, height):
     from matplotlib.figure import Figure  # when first needed: it costs time at import
 
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure._repr_png_ = functools.partial(_png, figure)  # without it a notebook shows a line of text
+    return figure
+
+
+def _png(figure):
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
 
 
 def save(figure, path):

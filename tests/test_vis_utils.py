@@ -28,6 +28,10 @@ def test_curves_of_one_solver(solver, tmp_path):
     assert is_png(vis_utils.save(figure, tmp_path / "new" / "curves.png"))
 
 
+def test_a_notebook_gets_a_picture():
+    assert vis_utils.plot_bands({})._repr_png_().startswith(b"\x89PNG")
+
+
 def test_curves_of_several_solvers(solver):
     losses, accuracies = vis_utils.plot_curves({"sgd": solver, "adam": solver}).axes
     assert [line.get_label() for line in losses.lines] == ["sgd", "adam"]
