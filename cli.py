@@ -14,6 +14,7 @@ from . import __version__
 from .data_utils import DATA_SETS, SOURCES
 from .engine.checkpoints import last_epoch
 from .engine.errors import look_up, refuse_unknown
+from .engine.executors import executor_on
 from .engine.files import in_use, remove_leftovers, written_whole
 from .models import ACTIVATIONS, INITIALIZERS, LOSSES, MODELS, POOLS
 from .models.net import keywords
@@ -68,7 +69,7 @@ def main(argv=None):
     args = _parser().parse_args(argv)
     try:
         return args.run(args)
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError, ImportError) as error:
         print(" ".join(["handgrad:", _sentence(error), *_notes(error)]), file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
@@ -138,6 +139,12 @@ def _add_compare(commands):
     )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each value (default: 3)")
     parser.add_argument("--target", type=float, help="a validation accuracy to time")
+    parser.add_argument(
+        "--on",
+        metavar="WHERE",
+        help="dask://host:port for a dask cluster; mpi for the processes of mpiexec "
+        "(default: processes here, one a processor)",
+    )
     _add_run_options(parser)
     _add_model_options(parser)
 
@@ -381,6 +388,11 @@ def _write_history(path, history):
 
 def compare(args):
     """Several values of one option, several seeds: a table, and a figure with bands."""
+    with executor_on(args.on) as executor:  # None in a process that has worked for the first one
+        return 0 if executor is None else _compare(args, executor)
+
+
+def _compare(args, executor):
     from . import vis_utils
     from .compare import compare as run_comparison
 
@@ -390,7 +402,8 @@ def compare(args):
     folder = Path(args.out or "runs/compare")
     parsed = {value: _parsed(option, value) for value in values}
     named = {f"{option} {value}": {**base, **changed} for value, changed in parsed.items()}
-    result = run_comparison(build_run, named, args.seeds, folder=folder / "runs", target=args.target)
+    given = dict(folder=folder / "runs", target=args.target, executor=executor)
+    result = run_comparison(build_run, named, args.seeds, **given)
     for name, text in (("table.md", result.markdown() + "\n"), ("table.csv", result.csv())):
         with written_whole(folder / name) as temporary:
             temporary.write_text(text)

@@ -8,9 +8,10 @@
     result.figure()
 
 Each run is a task for any `concurrent.futures.Executor`. The default is processes, one a processor,
-with one thread each. A finished run is a file in `folder` and is not run again, so a comparison that
-was stopped goes on where it was. A run that fails is reported, and the others go on. One comparison at
-a time uses a folder; a second one is refused.
+with one thread each; docs/scaling.md shows clusters. A finished run is a file in `folder` and is not
+run again, so a comparison that was stopped goes on where it was. A run that fails is reported, and the
+others go on. A run whose process is lost is made again, from its last checkpoint if the new process
+sees the same disk. One comparison at a time uses a folder; a second one is refused.
 """
 
 import concurrent.futures
@@ -20,10 +21,8 @@ import hashlib
 import io
 import json
 import math
-import multiprocessing
-import os
 import re
-import threading
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,8 +31,8 @@ import numpy as np
 
 from .callbacks import Callback
 from .engine.checkpoints import described, plain
+from .engine.executors import executor_on
 from .engine.files import in_use, kept_aside, remove_leftovers, written_whole
-from .engine.workers import default_count
 from .measures import ACCURACY, MEASURES
 
 __all__ = ["Comparison", "compare", "run_one"]
@@ -65,7 +64,7 @@ def compare(
     folder    where finished runs are kept, and unfinished ones once a minute, which go on from there
               when compare is called again; a run with other arguments is another run
     target    a validation accuracy, for the column 'seconds to target'
-    executor  whatever runs the tasks; None: processes, one a processor
+    executor  any `concurrent.futures.Executor`; None: processes, one a processor
     progress  a bar on stderr; None shows it in a terminal
 
     Returns a Comparison. A damaged file in the folder gets the ending '.damaged', its run is run again,
@@ -76,44 +75,23 @@ def compare(
         raise ValueError(
             f"compare: {len(settings)} settings and {len(seeds)} seeds, expected some of both."
         )
+    where, what = Path(folder).absolute(), described(build)
     tasks = {
-        (name, seed): _path(folder, build, name, seed, given)
+        (name, seed): _path(where, what, name, seed, given)
         for name, given in settings.items()
         for seed in seeds
     }
     result = Comparison(list(settings), {}, {}, target)
-    with in_use(folder), _executor(executor) as pool:
+    here = executor_on() if executor is None else contextlib.nullcontext(executor)
+    with in_use(folder), here as pool:
         remove_leftovers(folder)
         waiting = {}
         for (name, seed), path in tasks.items():
             if not _is_finished(path, (name, seed), result):
                 waiting[pool.submit(run_one, build, seed, settings[name], path)] = (name, seed)
-        _gather(waiting, result, len(tasks), progress)
+        _gather(waiting, tasks, result, progress)
     result.runs = {key: result.runs[key] for key in tasks if key in result.runs}
     return result
-
-
-@contextlib.contextmanager
-def _executor(given):
-    """The given executor, or processes, which end with the block or with this process."""
-    if given is not None:
-        yield given
-        return
-    pool = concurrent.futures.ProcessPoolExecutor(default_count(), initializer=_end_with_parent)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _end_with_parent():
-    """End this process when its parent has been killed. Else it would wait for tasks without end."""
-
-    def watch():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _is_finished(path, key, result):
@@ -148,10 +126,15 @@ def _read_run(path):
 
 
 def run_one(build, seed, given, path):
-    """One task: train, test, and leave the result in a file. Returns the result."""
+    """One task: train, test, and leave the result in a file. Returns the result.
+
+    Where the folder of the file is not seen, on another machine, the caller gets the result only, and
+    checkpoints are kept in a temporary folder.
+    """
     solver = build(seed=seed, **given)
     solver.verbose, solver.workers = False, 1
-    begun, note = path.with_suffix(".npz"), {}
+    sees_folder, note = path.parent.is_dir(), {}
+    begun = (path if sees_folder else Path(tempfile.gettempdir(), path.name)).with_suffix(".npz")
     try:
         solver.load_checkpoint(begun)
     except FileNotFoundError:
@@ -173,10 +156,15 @@ def run_one(build, seed, given, path):
         "seconds": sum(record["seconds"] for record in solver.history),
         "test_acc": solver.check_accuracy(data["X_test"], data["y_test"]) if "X_test" in data else None,
     }
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(result))
+    if sees_folder:
+        _write_run(path, result)
     begun.unlink(missing_ok=True)
     return result | note
+
+
+def _write_run(path, run):
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(run))
 
 
 # What a finished run holds, and of which type it is.
@@ -207,27 +195,33 @@ class SaveNowAndThen(Callback):
 
 
 def _path(folder, build, name, seed, given):
-    """The run's file: its name for a reader, and a digest of all that makes it what it is."""
-    what = json.dumps([described(build), seed, described(given)], sort_keys=True, default=plain)
+    """The run's file: its name for a reader, and a digest of all that makes it what it is.
+
+    build: as `described`.
+    """
+    what = json.dumps([build, seed, described(given)], sort_keys=True, default=plain)
     mark = hashlib.sha256(what.encode()).hexdigest()[:12]
     readable = re.sub(r"[^\w.-]+", "_", str(name))
-    return Path(folder) / f"{readable}-seed{seed}-{mark}.json"
+    return folder / f"{readable}-seed{seed}-{mark}.json"
 
 
-def _gather(waiting, result, total, progress):
+def _gather(waiting, tasks, result, progress):
     """Put the runs into the result as they come, and what failed as {key: message}."""
     from tqdm import tqdm  # when first needed: it costs time at import
 
-    shown = {"disable": None if progress is None else not progress}
+    total, shown = len(tasks), {"disable": None if progress is None else not progress}
     with tqdm(total=total, initial=total - len(waiting), unit=" runs", **shown) as bar:
         for future in concurrent.futures.as_completed(waiting):
             key = waiting[future]
             try:
                 run = future.result()
+                note = run.pop("damaged", None)
+                if not tasks[key].exists():  # it was made where this disk is not seen
+                    _write_run(tasks[key], run)
             except Exception as error:  # one failed run is reported and is not the end of the others
                 result.failures[key] = f"{type(error).__name__}: {error}"
             else:
-                result.damaged.extend(filter(None, [run.pop("damaged", None)]))
+                result.damaged.extend(filter(None, [note]))
                 result.runs[key] = run
             bar.update()
 

@@ -9,25 +9,10 @@ import time
 
 import numpy as np
 import pytest
-import scipy.io
 from handgrad import cli
 from handgrad.cli import DEFAULTS, build_model, main
 from handgrad.engine.checkpoints import last_epoch
 from handgrad.models import MODELS
-
-
-@pytest.fixture
-def data_dir(tmp_path):
-    """digits.mat with 40 images of stripes that are easy to tell apart."""
-    y = np.arange(40) % 10
-    X = np.zeros((40, 16, 16), np.uint8)
-    X[np.arange(40), y] = 255
-    content = {"X": X, "y": y + 1, "Xvalid": X, "yvalid": y + 1, "Xtest": X, "ytest": y + 1}
-    folder = tmp_path / "data"
-    folder.mkdir()
-    shaped = {k: v.reshape(40, -1).astype(np.uint8) for k, v in content.items()}
-    scipy.io.savemat(folder / "digits.mat", shaped)
-    return str(folder)
 
 
 def on_digits(data_dir):

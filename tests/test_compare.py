@@ -6,6 +6,8 @@ import functools
 import importlib
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from handgrad import Solver, compare
-from handgrad.callbacks import EarlyStopping
+from handgrad.callbacks import Callback, EarlyStopping
 from handgrad.models import TwoLayerNet
 
 CALLS = []
@@ -311,3 +313,97 @@ def test_two_comparisons_in_one_folder(tmp_path, threads):
             pass
     result = compare(build, ONE, seeds=1, folder=tmp_path, executor=threads)
     assert list(result.runs) == [("sgd", 0)]
+
+
+# ---------------------------------------------------------------------------- other machines
+
+
+class DieOnce(Callback):
+    """Kills its process in the third epoch, unless one has died so before; notes each epoch."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def on_epoch_end(self, solver):
+        note = self.folder / f"{solver.seed}-{solver.epoch}"
+        note.write_text(note.read_text() + "x" if note.exists() else "x")
+        if solver.seed == 1 and note.name == "1-3" and note.read_text() == "x":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dying(seed, notes):
+    importlib.import_module("handgrad.compare").SAVE_EVERY = 0.0  # in the worker's process
+    solver = build(seed)
+    solver.callbacks.append(DieOnce(notes))
+    return solver
+
+
+def test_a_lost_process_costs_its_run_the_last_minute_only(tmp_path):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    result = compare(dying, {"a": {"notes": str(notes)}}, 4, folder=tmp_path / "runs")
+    whole = compare(build, {"a": {}}, 4, folder=tmp_path / "whole")
+    assert result.failures == {}
+    for key, run in whole.runs.items():
+        assert result.runs[key]["loss_history"] == run["loss_history"]
+    counts = {path.name: len(path.read_text()) for path in notes.iterdir()}
+    assert counts == {f"{seed}-{epoch}": 1 for seed in range(4) for epoch in range(1, 5)} | {"1-3": 2}
+    assert {path.suffix for path in (tmp_path / "runs").iterdir()} == {".json"}
+
+
+class Elsewhere(concurrent.futures.ThreadPoolExecutor):
+    """A machine that does not see the caller's disk: paths lead into a folder that is not there."""
+
+    def __init__(self):
+        super().__init__(1)
+
+    def submit(self, function, build, seed, given, path):
+        return super().submit(function, build, seed, given, Path("/not there", path.name))
+
+
+def test_results_come_home_where_disks_are_not_shared(tmp_path, threads, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    monkeypatch.setattr(importlib.import_module("handgrad.compare"), "SAVE_EVERY", 0.0)
+    with Elsewhere() as far:
+        there = compare(build, SETTINGS, 2, folder=tmp_path / "home", executor=far)
+    CALLS.clear()
+    home = compare(build, SETTINGS, 2, folder=tmp_path / "home", executor=threads)
+    assert CALLS == []
+    assert home.runs == there.runs
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_an_unfinished_run_elsewhere_goes_on_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(importlib.import_module("handgrad.compare"), "SAVE_EVERY", 0.0)
+    epochs = []
+
+    def breaking(seed):
+        solver = build(seed)
+        solver.callbacks.append(lambda solver: epochs.append(solver.epoch))
+        solver.callbacks.append(EarlyStopping(lambda solver: 1 / (len(epochs) - 2) and False))
+        return solver
+
+    with Elsewhere() as far:
+        broken = compare(breaking, {"a": {}}, 1, folder=tmp_path / "home", executor=far)
+        assert "ZeroDivisionError" in broken.failures["a", 0]
+        done = compare(breaking, {"a": {}}, 1, folder=tmp_path / "home", executor=far)
+    assert epochs == [1, 2, 2, 3, 4]
+    assert list(done.runs) == [("a", 0)]
+
+
+def test_a_relative_folder_is_the_callers(tmp_path, monkeypatch):
+    """A worker on another machine has a working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    given = []
+
+    class Seen(Elsewhere):
+        def submit(self, function, build, seed, given_, path):
+            given.append(path)
+            return super().submit(function, build, seed, given_, path)
+
+    with Seen() as far:
+        compare(build, ONE, 1, folder="runs", executor=far)
+    assert given[0].parent == tmp_path / "runs"
