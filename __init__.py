@@ -5,4 +5,13 @@ from .engine.workers import workers
 from .solver import Solver
 
 __version__ = "0.1.0"
-__all__ = ["Solver", "compare", "workers"]
+__all__ = ["Solver", "compare", "load", "workers"]
+
+
+def __getattr__(name):
+    """`load`, when first asked for: the nets would double the time of `import handgrad`."""
+    if name == "load":
+        from .models import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,10 +24,14 @@ from .files import written_whole
 
 __all__ = [
     "Checkpoint",
+    "alike",
     "array_header",
     "as_json",
     "copied_state",
+    "damage_named",
     "described",
+    "file_named",
+    "grouped",
     "last_epoch",
     "load",
     "load_params",
@@ -100,6 +104,11 @@ def _number(path, what, value):
 
 def write_checkpoint(path, arrays, meta):
     """One .npz file: a dict of arrays, and `meta`, anything that JSON holds."""
+    for name, array in arrays.items():
+        if (dtype := np.asarray(array).dtype).kind not in "biufc":
+            raise ValueError(
+                f"{path}: not written, because {name} has dtype {dtype}; expected numbers."
+            )
     text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     if text.size > LARGEST_META:
         raise ValueError(f"{path}: not written, because its histories take {text.size} bytes.")
@@ -110,42 +119,47 @@ def write_checkpoint(path, arrays, meta):
 # ---------------------------------------------------------------------------- reading
 
 
-def read_checkpoint(path, choose=None):
+def read_checkpoint(path, choose=None, kind="checkpoint"):
     """The arrays and the meta of a checkpoint. ValueError if the file is not one.
+
+    kind: what is expected, a key of WRITERS.
 
     choose(headers, meta) gets {name: (shape, dtype)} and the meta before any array is read. It raises
     ValueError if the file is not the expected one, and returns the names to be read. Default: all.
     """
-    with _opened(path) as archive:
-        with _damage_named(path):
+    with _opened(path, kind) as archive:
+        with damage_named(path, kind):
             headers = _headers(archive, Path(path).stat().st_size)
             meta = json.loads(_member(archive, "meta").tobytes())
             del headers["meta"]
             if not isinstance(meta, dict):
                 raise ValueError(f"meta is a {type(meta).__name__}, expected a dict")
         names = list(headers) if choose is None else choose(headers, meta)
-        with _damage_named(path):
+        with damage_named(path, kind):
             return {name: _member(archive, name) for name in names}, meta
 
 
 @contextlib.contextmanager
-def _opened(path):
+def _opened(path, kind):
     with open(path, "rb") as file:
-        with _damage_named(path):
+        with damage_named(path, kind):
             archive = zipfile.ZipFile(file)
         with archive:
             yield archive
 
 
+WRITERS = {"checkpoint": "Solver.save_checkpoint", "model": "Net.save"}
+
+
 @contextlib.contextmanager
-def _damage_named(path):
+def damage_named(path, kind="checkpoint"):
     """Turn whatever a damaged file makes a reader stumble over into a ValueError that names it."""
     try:
         yield
     except Exception as error:
         raise ValueError(
-            f"{path}: not a whole checkpoint ({type(error).__name__}: {error}); "
-            "expected a .npz file written by Solver.save_checkpoint."
+            f"{path}: not a whole {kind} ({type(error).__name__}: {error}); "
+            f"expected a .npz file written by {WRITERS[kind]}."
         ) from error
 
 
@@ -198,7 +212,7 @@ def load(path, like, optim_keys=None, same_seed=False):
     """
 
     def choose(headers, meta):
-        with _named(path):
+        with file_named(path):
             _check_version(meta)
             _check_params(headers, like)
             _check_progress({**NEW, **meta}, headers, like.span)
@@ -208,7 +222,7 @@ def load(path, like, optim_keys=None, same_seed=False):
         return list(headers)
 
     arrays, meta = read_checkpoint(path, choose)
-    groups = _grouped(arrays)
+    groups = grouped(arrays)
     kept = NEW | meta
     if meta["format"] > 1:
         kept["loss_history"] = arrays["loss_history"].tolist()
@@ -231,20 +245,20 @@ def load_params(model, path, best=True):
     def choose(headers, meta):
         has_best = best and _group(headers, "best")
         params, state = ("best", "best_state") if has_best else ("params", "state")
-        with _named(path):
-            names = _alike(params, headers, "parameters", model.params)
+        with file_named(path):
+            names = alike(params, headers, "parameters", model.params)
             if _group(headers, state):
-                names += _alike(state, headers, "a state with", copied_state(model))
+                names += alike(state, headers, "a state with", copied_state(model))
         return names
 
     arrays, _ = read_checkpoint(path, choose)
-    groups = _grouped(arrays)
+    groups = grouped(arrays)
     model.params.update(groups["best"] or groups["params"])
     if new := groups["best_state"] or groups["state"]:
         model.state = new
 
 
-def _alike(group, headers, words, arrays):
+def alike(group, headers, words, arrays):
     """The full names of a group, if it has the shapes of the arrays and their kind of numbers."""
     found = {n: (shape, dtype.kind) for n, (shape, dtype) in _group(headers, group).items()}
     expected = {n: (np.shape(a), np.asarray(a).dtype.kind) for n, a in arrays.items()}
@@ -256,7 +270,7 @@ def _alike(group, headers, words, arrays):
 def last_epoch(path):
     """The number of epochs that a checkpoint holds."""
     _, meta = read_checkpoint(path, lambda headers, meta: [])
-    with _named(path):
+    with file_named(path):
         return _whole("epoch", meta.get("epoch"))
 
 
@@ -303,7 +317,7 @@ def _group(named, group):
     return {n.partition("/")[2]: v for n, v in named.items() if n.startswith(f"{group}/")}
 
 
-def _grouped(arrays):
+def grouped(arrays):
     groups = ("params", "state", "best", "best_state", "optim")
     return {group: _group(arrays, group) for group in groups}
 
@@ -312,7 +326,7 @@ def _grouped(arrays):
 
 
 @contextlib.contextmanager
-def _named(path):
+def file_named(path):
     """Put the file's name before what is wrong with it."""
     try:
         yield
@@ -371,7 +385,7 @@ def _check_arrays(headers, like, optim_keys):
         expected = params[parameter] if optim_keys is not None else came
         if not is_state or came != expected:
             raise ValueError(f"optim/{name} has shape and dtype {came}, expected {expected}.")
-    known = {"loss_history", *(f"{g}/{n}" for g, named in _grouped(headers).items() for n in named)}
+    known = {"loss_history", *(f"{g}/{n}" for g, named in grouped(headers).items() for n in named)}
     refuse_unknown("checkpoint", headers, known, "arrays")
 
 

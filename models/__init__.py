@@ -22,6 +22,7 @@ from .fc_net import FullyConnectedNet, TwoLayerNet
 from .finetune import refit_last_layer
 from .init import INITIALIZERS
 from .net import LOSSES, Net
+from .saving import load
 
 MODELS = {
     "TwoLayerNet": TwoLayerNet,
@@ -56,5 +57,6 @@ __all__ = [
     "Tanh",
     "ThreeLayerConvNet",
     "TwoLayerNet",
+    "load",
     "refit_last_layer",
 ]

@@ -33,7 +33,7 @@ INITIALIZERS = {"xavier": xavier, "kaiming": kaiming}
 class Draw:
     """Draws initial weights: `draw(shape, fan_in, fan_out)`.
 
-    scale  the deviation of normal weights, or a name in INITIALIZERS
+    scale  the deviation of normal weights, a name in INITIALIZERS, or a function like theirs
     rng    the generator
     dtype  of the net's parameters
     """
@@ -43,7 +43,10 @@ class Draw:
     dtype: type
 
     def __call__(self, shape, fan_in, fan_out):
-        if isinstance(self.scale, str):
-            initializer = look_up("Net", INITIALIZERS, self.scale, "weight_scale")
+        if isinstance(self.scale, str) or callable(self.scale):
+            named = isinstance(self.scale, str)
+            initializer = (
+                look_up("Net", INITIALIZERS, self.scale, "weight_scale") if named else self.scale
+            )
             return initializer(self.rng, shape, fan_in, fan_out)
         return self.scale * self.rng.standard_normal(shape)

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import layers as L
 from ..engine.diagnosis import check_count
-from ..engine.errors import look_up, refuse_unknown
+from ..engine.errors import check_range, look_up, refuse_unknown
 from ..engine.passes import Passes
 from ..engine.randomness import generator, new_seed
 from ..engine.targets import checked_kind, kind_of
@@ -34,7 +34,8 @@ class Net:
                   descriptions.py), names in ACTIVATIONS, and pairs of your own: Pair(forward,
                   backward, ...), or just (forward, backward)
     input_dim     the shape of one example: a whole number for rows, (C, H, W) for images
-    weight_scale  the deviation of the first weights, or 'xavier' or 'kaiming'; biases are 0
+    weight_scale  the deviation of the first weights, 'xavier' or 'kaiming', or a function that draws
+                  them as those do (init.py); biases are 0
     reg           L2 penalty: 0.5 * reg * sum(W * W) over weights, not over biases, gammas, betas
     loss          'softmax', 'svm' or 'mse', or a function of scores and targets, such as
                   functools.partial(softmax_loss, smoothing=0.1). 'mse' takes numbers, for regression,
@@ -44,8 +45,9 @@ class Net:
                   numbers each time, as gradient checks need, and the masks change with `step`, which
                   the Solver counts. Without one, each call draws new masks.
 
-    params is the dict of arrays W1, b1, gamma1, beta1, W2, ... It is read at every call. Raises
-    ValueError, with the layer's number, if the layers do not fit together.
+    params is the dict of arrays W1, b1, gamma1, beta1, W2, ... It is read at every call. class_names,
+    a list of words or None, is kept for whoever shows classes. Raises ValueError, with the layer's
+    number, if the layers do not fit together.
     """
 
     def __init__(
@@ -63,16 +65,18 @@ class Net:
         self.name = type(self).__name__
         refuse_unknown(self.name, unknown, keywords(type(self)), "keyword arguments", TypeError)
         self.input_dim = _checked_dim(self.name, input_dim)
+        check_range(self.name, "reg", reg, 0, math.inf)
         self.reg, self.dtype = reg, np.dtype(dtype).type
-        self._new_masks_each_call = seed is None
+        self.new_masks_each_call = seed is None
         seed = new_seed() if seed is None else seed
         criterion = loss if callable(loss) else look_up(self.name, LOSSES, loss, "loss")
         function = getattr(criterion, "func", criterion)  # inside functools.partial
         is_mean = function in LOSSES.values()
-        self._loss = function
-        self.layers, self._rows, params = self._build(layers, weight_scale, seed)
+        self.criterion, self._loss = criterion, function
+        self.descriptions, self.class_names = list(_described(self.name, layers)), None
+        self.layers, self._rows, params = self._build(weight_scale, seed)
         self._outputs = self._rows[-1][1]
-        self._learned_numbers = self.takes_numbers and self._outputs[-1] == 1
+        self.learned_numbers = self.takes_numbers and self._outputs[-1] == 1
         self._connect(self.layers, criterion, is_mean, seed, params)
 
     def _connect(self, layers, loss, loss_is_mean, seed, params, step=0):
@@ -93,7 +97,7 @@ class Net:
         if y is None:
             return self._passes.predict(X, len(self.layers))
         y = self._as_targets(np.asarray(y), len(X))
-        if self._new_masks_each_call:
+        if self.new_masks_each_call:
             self.step += 1
         loss, grads = self._passes.loss_and_gradients(X, y)
         return self._with_penalty(loss, {name: grads[name] for name in self.params})
@@ -131,7 +135,7 @@ class Net:
             checked_kind(f"{self.name}.loss", "y", y, shape, self.takes_numbers)
         if kind == "one-hot":
             return y.argmax(axis=-1) if is_ours else y
-        self._learned_numbers = kind == "numbers"
+        self.learned_numbers = kind == "numbers"
         return y.reshape(shape) if kind == "numbers" else y
 
     @property
@@ -147,7 +151,7 @@ class Net:
         After learning numbers the outputs, (N, K), or (N,) for one. X: as for `loss`; no more than
         batch_size examples are in work at once.
         """
-        measure = R_SQUARED if self._learned_numbers else ACCURACY
+        measure = R_SQUARED if self.learned_numbers else ACCURACY
         return self._by_batches("predict", measure.decide, X, batch_size)
 
     def predict_proba(self, X, batch_size=100):
@@ -160,7 +164,9 @@ class Net:
                 f"{self.name}.predict_proba: the loss is {self._loss.__name__}, whose scores are no "
                 "probabilities; expected a net with loss='softmax'."
             )
-        return self._by_batches("predict_proba", _softmax, X, batch_size)
+        from ..attention import softmax_forward  # when first needed: it costs time at import
+
+        return self._by_batches("predict_proba", lambda s: softmax_forward(s)[0], X, batch_size)
 
     def _by_batches(self, who, function, X, batch_size):
         """A function of the scores of all examples."""
@@ -171,7 +177,7 @@ class Net:
 
     # ------------------------------------------------------------------ what it consists of
 
-    def _build(self, descriptions, weight_scale, seed):
+    def _build(self, weight_scale, seed):
         """The layers, their rows in the summary, and the parameters.
 
         One example of ones goes through the layers as they are built: so their shapes are known, and a
@@ -179,7 +185,7 @@ class Net:
         """
         draw = Draw(weight_scale, self._generator(seed), self.dtype)
         x, layers, rows, params, counts = np.ones((1, *self.input_dim), self.dtype), [], [], {}, {}
-        for description in _described(self.name, descriptions):
+        for description in self.descriptions:
             number = len(layers) + 1
             try:
                 built = description.build(x.shape[1:], draw)
@@ -259,6 +265,22 @@ class Net:
         for key, bn_param, name in self._running():
             bn_param[name] = np.array(state[key])
 
+    def save(self, path):
+        """Write the whole net, layers and all, to one .npz file, which `load` reads (saving.py)."""
+        from .saving import save  # when first needed, as it needs all models
+
+        return save(self, path)
+
+    @classmethod
+    def load(cls, path, pairs=None):
+        """The net in a file that `save` wrote; pairs: your own functions by name (saving.load)."""
+        from .saving import load
+
+        model = load(path, pairs)
+        if not isinstance(model, cls):
+            raise ValueError(f"{path}: holds a {model.name}, expected a {cls.__name__}.")
+        return model
+
     @property
     def bn_params(self):
         """The bn_param of each batch norm, with its running statistics."""
@@ -306,11 +328,6 @@ def _described(who, layers):
             )
         if layer is not None:  # the activation 'identity' is no layer
             yield layer
-
-
-def _softmax(scores):
-    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
 
 
 PRODUCTS = (L.affine_forward, L.conv_forward)
