@@ -61,27 +61,43 @@ def load_CIFAR10(root):
     Raises ValueError if a file is damaged, OSError if one cannot be read.
     """
     root = Path(root)
-    if root.is_dir():
-        batches = [load_CIFAR_batch(root / name) for name in NAMES]
-    else:
-        batches = _archive_batches(root)
-    X_train = np.concatenate([X for X, _ in batches[:5]])
-    y_train = np.concatenate([y for _, y in batches[:5]])
-    return X_train, y_train, *batches[5]
+    X, y = _joined(_folder_batches(root) if root.is_dir() else _archive_batches(root))
+    return X[:5].reshape(-1, 3, 32, 32), y[:5].ravel(), X[5], y[5]
+
+
+def _joined(batches):
+    """X (6, N, 3, 32, 32) and y (6, N) of batches (file, name, X, y), which come in any order.
+
+    Each is copied to its place and let go, so that memory never holds all of them besides X.
+    """
+    X_all = y_all = None
+    for file, name, X, y in batches:
+        if X_all is None:
+            X_all, y_all = np.empty((6, *X.shape), X.dtype), np.empty((6, *y.shape), y.dtype)
+        if len(X) != X_all.shape[1]:
+            raise ValueError(
+                f"{file}: has {len(X)} images, expected {X_all.shape[1]} as in the others."
+            )
+        X_all[NAMES.index(name)], y_all[NAMES.index(name)] = X, y
+    return X_all, y_all
+
+
+def _folder_batches(folder):
+    for name in NAMES:
+        yield folder / name, name, *load_CIFAR_batch(folder / name)
 
 
 def _archive_batches(path):
     """The batches of the .tar.gz; they are read in memory and not unpacked onto the disk."""
-    wanted = {f"{CIFAR_FOLDER}/{name}": f"{path}:{name}" for name in NAMES}
-    found = {}
+    missing = dict.fromkeys(NAMES)
     with opened(path, LARGEST_ARCHIVE) as file:
-        for member, raw in _members(file, path, wanted):
-            name = wanted[member]
-            found[name] = _arrays(load_pickle(io.BytesIO(raw), name), name)
-    missing = [name for name in wanted.values() if name not in found]
+        for member, raw in _members(file, path, {f"{CIFAR_FOLDER}/{name}" for name in NAMES}):
+            name = member.removeprefix(f"{CIFAR_FOLDER}/")
+            where = f"{path}:{name}"
+            missing.pop(name, None)
+            yield where, name, *_arrays(load_pickle(io.BytesIO(raw), where), where)
     if missing:
-        raise ValueError(f"{path}: not the whole {CIFAR_ARCHIVE} (it lacks {missing[0]}).")
-    return [found[name] for name in wanted.values()]
+        raise ValueError(f"{path}: not the whole {CIFAR_ARCHIVE} (it lacks {next(iter(missing))}).")
 
 
 def _members(file, path, names):

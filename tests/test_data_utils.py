@@ -13,6 +13,7 @@ import pickle
 import pkgutil
 import tarfile
 import threading
+import tracemalloc
 from pathlib import Path
 
 import handgrad.data
@@ -133,11 +134,11 @@ def cifar_batch(seed=0, N=12):
     }
 
 
-def write_cifar(folder):
+def write_cifar(folder, N=12):
     root = folder / "cifar-10-batches-py"
     root.mkdir()
     for k, name in enumerate([*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]):
-        (root / name).write_bytes(pickle.dumps(cifar_batch(k), protocol=4))
+        (root / name).write_bytes(pickle.dumps(cifar_batch(k, N), protocol=4))
     return root
 
 
@@ -246,6 +247,23 @@ def test_cifar_folder_and_archive_hold_the_same(tmp_path):
     assert data["X_train"].dtype == np.uint8
     np.testing.assert_array_equal(data["X_train"][0].ravel(), cifar_batch(0)["data"][0])
     np.testing.assert_array_equal(data["X_test"].reshape(12, -1), cifar_batch(5)["data"])
+
+
+def test_cifar_is_in_memory_once(tmp_path):
+    """At no time are all batches there besides the arrays that are made of them."""
+    root = write_cifar(tmp_path, N=5000)
+    tracemalloc.start()
+    X_train, _, X_test, _ = load_CIFAR10(root)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.6 * (X_train.nbytes + X_test.nbytes)
+
+
+def test_cifar_batches_are_equally_large(tmp_path):
+    root = write_cifar(tmp_path)
+    (root / "data_batch_4").write_bytes(pickle.dumps(cifar_batch(N=11), protocol=4))
+    with pytest.raises(ValueError, match="data_batch_4: has 11 images, expected 12 as in the others"):
+        load_CIFAR10(root)
 
 
 def test_get_CIFAR10_data_is_the_courses(tmp_path):
