@@ -356,12 +356,13 @@ def _report(solver, data, folder):
 
     X, y = data["X_test"], data["y_test"]
     predicted = solver.predict(X)
-    report = class_report(y, predicted, range(10))
+    names = data["class_names"]
+    report = class_report(y, predicted, names)
     with written_whole(folder / "report.txt") as temporary:
         temporary.write_text(f"{report}\n")
     vis_utils.save(vis_utils.plot_curves(solver), folder / "curves.png")
-    vis_utils.save(vis_utils.show_mistakes(X, y, predicted), folder / "mistakes.png")
-    vis_utils.save(vis_utils.show_confusion(report.counts), folder / "confusion.png")
+    vis_utils.save(vis_utils.show_mistakes(X, y, predicted, names), folder / "mistakes.png")
+    vis_utils.save(vis_utils.show_confusion(report.counts, names), folder / "confusion.png")
     low, high = report.interval
     print(
         f"test accuracy: {report.accuracy:.4f} ({report.right} of {report.total} images; "

@@ -56,14 +56,15 @@ class ClassReport:
 
     def __str__(self):
         low, high = self.interval
+        width = max(12, *(len(str(name)) for name in self.class_names))
         lines = [
             f"accuracy {self.accuracy:.4f}, {self.right} of {self.total} right, "
             f"95 % interval {low:.4f} to {high:.4f}",
-            f"{'class':12} {'examples':>8} {'recall':>8} {'precision':>9}  taken most often for",
+            f"{'class':{width}} {'examples':>8} {'recall':>8} {'precision':>9}  taken most often for",
         ]
         for name, examples, recall, precision, worst in self.rows():
             shown = [f"{v:.4f}" if v is not None else "-" for v in (recall, precision)]
-            lines.append(f"{name!s:12} {examples:8} {shown[0]:>8} {shown[1]:>9}  {worst}")
+            lines.append(f"{name!s:{width}} {examples:8} {shown[0]:>8} {shown[1]:>9}  {worst}")
         return "\n".join(lines)
 
 

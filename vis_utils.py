@@ -156,7 +156,7 @@ def show_images(X, titles=None, columns=10):
     """Images (N, C, H, W), each stretched to its own range, with a title each if given."""
     X = np.asarray(X)
     rows = max(1, math.ceil(len(X) / columns))
-    height = 1.0 if titles is None else 1.25
+    height = 1.0 if titles is None else 1.25 + 0.15 * max(str(t).count("\n") for t in [*titles, ""])
     figure = _figure(columns, rows * height)
     for k, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.axis("off")
@@ -189,11 +189,19 @@ def show_filters(w):
 def show_mistakes(X, y, predicted, class_names=None, most=50):
     """The images that were classified wrong, each with 'predicted, not true' above it."""
     wrong = np.flatnonzero(np.asarray(y) != np.asarray(predicted))[:most]
-    names = (
-        class_names if class_names is not None else range(int(max(np.max(y), np.max(predicted))) + 1)
-    )
-    titles = [f"{names[predicted[n]]}, not {names[y[n]]}" for n in wrong]
+    C = int(max(np.max(y), np.max(predicted))) + 1
+    names = _names("show_mistakes", class_names, C)
+    between = ", " if max(map(len, names)) < 5 else ",\n"
+    titles = [f"{names[predicted[n]]}{between}not {names[y[n]]}" for n in wrong]
     return show_images(X[wrong], titles)
+
+
+def _names(who, class_names, C):
+    """The names of C classes as text; their numbers if there are none."""
+    names = [str(name) for name in (range(C) if class_names is None else class_names)]
+    if len(names) < C:
+        raise ValueError(f"{who}: {len(names)} class_names came, expected one for each of {C} classes.")
+    return names
 
 
 def _displayable(image):
@@ -210,7 +218,7 @@ def _displayable(image):
 def show_confusion(counts, class_names=None):
     """A confusion matrix with its numbers; the colour is the share of the true class."""
     C = len(counts)
-    names = list(class_names) if class_names is not None else list(range(C))
+    names = _names("show_confusion", class_names, C)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     figure = _figure(1.5 + 0.5 * C, 1 + 0.5 * C)
     axes = figure.subplots()
@@ -219,7 +227,8 @@ def show_confusion(counts, class_names=None):
         if counts[i, j]:
             color = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color=color)
-    axes.set_xticks(range(C), names)
-    axes.set_yticks(range(C), names)
+    turned = dict(rotation=45, ha="right", rotation_mode="anchor") if max(map(len, names)) > 4 else {}
+    axes.set_xticks(range(C), names[:C], **turned)
+    axes.set_yticks(range(C), names[:C])
     axes.set(xlabel="predicted", ylabel="true")
     return figure

@@ -21,6 +21,10 @@ __all__ = [
 
 CIFAR_FOLDER = "cifar-10-batches-py"
 CIFAR_ARCHIVE = "cifar-10-python.tar.gz"
+CLASS_NAMES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 LARGEST_ARCHIVE = 2**28  # bytes when unpacked; the official one has about 186,000,000
 NAMES = (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch")
 
@@ -121,7 +125,7 @@ def load_cifar10(data_dir=None, num_validation=1000):
     root = _find_cifar(data_dir)
     X_train, y_train, X_test, y_test = load_CIFAR10(root)
     data = {"X_train": X_train, "y_train": y_train, "X_test": X_test, "y_test": y_test}
-    return set_aside(data, num_validation, root)
+    return set_aside(data, num_validation, root) | {"class_names": CLASS_NAMES}
 
 
 def get_CIFAR10_data(

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .download import find
+from .drawn_digits import DIGITS
 from .matlab import read_mat
 from .transforms import standardizer
 
@@ -33,8 +34,7 @@ def load_digits_mat(data_dir=None):
         y = _bytes(y, 1, 10, f"{path}: y{ending} has labels")
         data[f"X_{part}"] = X.reshape(-1, 1, 16, 16).transpose(0, 1, 3, 2).copy()
         data[f"y_{part}"] = y.ravel().astype(np.int64) % 10
-    data["transform"] = standardizer(data["X_train"])
-    return data
+    return data | {"transform": standardizer(data["X_train"]), "class_names": DIGITS}
 
 
 def _bytes(values, low, high, what):

@@ -10,6 +10,7 @@ from .transforms import standardizer
 
 __all__ = ["FONTS", "load_digits"]
 
+DIGITS = tuple("0123456789")  # the classes' names
 FONTS = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
     *("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique"),
@@ -39,8 +40,7 @@ def load_digits(num_training=6000, num_validation=1000, num_test=1000, seed=0):
         ("train", "val", "test"), np.split(X, bounds), np.split(y, bounds), strict=True
     ):
         data[f"X_{part}"], data[f"y_{part}"] = images, labels
-    data["transform"] = standardizer(data["X_train"])
-    return data
+    return data | {"transform": standardizer(data["X_train"]), "class_names": DIGITS}
 
 
 @functools.cache

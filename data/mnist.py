@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from .download import find
+from .drawn_digits import DIGITS
 from .files import opened
 from .transforms import set_aside
 
@@ -67,7 +68,7 @@ def load_mnist(data_dir=None, num_validation=5000):
         data[f"X_{part}"], data[f"y_{part}"] = X[:, None], y.astype(np.int64)
         if part == "train":
             source = paths[0]
-    return set_aside(data, num_validation, source)
+    return set_aside(data, num_validation, source) | {"class_names": DIGITS}
 
 
 def _images_and_labels(images, labels):

@@ -384,7 +384,11 @@ def test_real_mnist(real_data):
 
 
 def test_real_cifar10(real_data):
+    """Its names are those that the data set itself lists."""
     data = load_cifar10(real_data)
+    listed = (real_data / "cifar-10-batches-py" / "batches.meta").read_bytes()
+    places = [listed.index(name.encode()) for name in data["class_names"]]
+    assert places == sorted(places)
     assert [data[f"X_{p}"].shape[0] for p in ("train", "val", "test")] == [49000, 1000, 10000]
     assert np.bincount(data["y_test"]).tolist() == [1000] * 10
     assert data["X_train"].dtype == np.uint8
@@ -433,6 +437,9 @@ def test_the_table_of_data_sets(tmp_path):
             assert data[f"X_{part}"].ndim == 4
             assert len(data[f"X_{part}"]) == len(data[f"y_{part}"])
         assert data["transform"](data["X_test"][:2]).dtype == np.float32
+        names = data["class_names"]
+        assert names == tuple("0123456789") if name != "cifar10" else names[0] == "airplane"
+        assert len(names) == 10
 
 
 # ---------------------------------------------------------------------------- small tools

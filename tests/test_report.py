@@ -26,6 +26,12 @@ def test_counts_by_hand():
     assert lines[2].split() == ["cat", "3", "0.3333", "0.5000", "dog"]
 
 
+def test_long_names_stay_in_their_column():
+    lines = str(class_report([0, 1], [0, 1], ["a", "Pembroke Welsh corgi"])).splitlines()
+    assert len({line.index("1.0000") for line in lines[2:]}) == 1
+    assert lines[3].startswith("Pembroke Welsh corgi ")
+
+
 def test_a_class_that_never_came():
     assert list(class_report([0, 0], [0, 0], "ab").rows())[1] == ("b", 0, None, None, "-")
     assert "-" in str(class_report([0], [0], "ab"))

@@ -84,6 +84,30 @@ def test_mistakes_are_named():
     assert [t for t in titles if t] == ["frog, not dog", "dog, not frog"]
 
 
+def test_long_names_have_room(tmp_path):
+    names = ["automobile", "dog"]
+    figure = vis_utils.show_mistakes(np.zeros((2, 1, 6, 6)), [0, 1], [1, 0], names)
+    assert [axes.get_title() for axes in figure.axes][:2] == [
+        "dog,\nnot automobile",
+        "automobile,\nnot dog",
+    ]
+    (axes,) = vis_utils.show_confusion(np.eye(2, dtype=int), names).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == names
+    assert {label.get_rotation() for label in axes.get_xticklabels()} == {45}
+    (axes,) = vis_utils.show_confusion(np.eye(2, dtype=int)).axes
+    assert [(label.get_text(), label.get_rotation()) for label in axes.get_yticklabels()] == [
+        ("0", 0),
+        ("1", 0),
+    ]
+
+
+def test_a_name_for_each_class():
+    with pytest.raises(ValueError, match="show_confusion: 1 class_names came, .* each of 2 classes"):
+        vis_utils.show_confusion(np.eye(2, dtype=int), ["cat"])
+    with pytest.raises(ValueError, match="show_mistakes: 1 class_names came, .* each of 3 classes"):
+        vis_utils.show_mistakes(np.zeros((2, 1, 6, 6)), [0, 1], [2, 0], ["cat"])
+
+
 def test_augmented_images_stand_beside_what_they_were():
     X = np.random.default_rng(0).random((2, 1, 6, 6))
     figure = vis_utils.show_augmented(X, flip, versions=3)
