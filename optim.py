@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from .engine.errors import refuse_unknown
+from .engine.errors import check_range, refuse_unknown
 
 __all__ = [
     "CONFIGS",
@@ -27,6 +27,7 @@ __all__ = [
     "UPDATE_RULES",
     "adam",
     "adamw",
+    "clip_by_norm",
     "constant",
     "cosine",
     "epoch_decay",
@@ -174,6 +175,24 @@ def _state(rule, w, key, value):
     if np.shape(value) != w.shape:
         raise ValueError(f"{rule}: {key} has shape {np.shape(value)}, but w has {w.shape}.")
     return np.asarray(value, w.dtype, order="C")
+
+
+# ---------------------------------------------------------------------------- clipping
+
+
+def clip_by_norm(grads, max_norm):
+    """Shorten the gradient if it is longer than max_norm (Pascanu et al. 2013, algorithm 1):
+    g <- g * max_norm / ||g||, where ||g|| is the norm over all arrays together.
+
+    grads: {name: array}.  max_norm: above 0.  Returns a dict of new arrays, or grads itself if it is
+    short enough, or not finite, which no factor cures. The squares are added up in float64.
+    """
+    check_range("clip_by_norm", "max_norm", max_norm, 0, math.inf, open_low=True)
+    norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in grads.values()))
+    if not max_norm < norm < math.inf:
+        return grads
+    factor = float(max_norm) / norm
+    return {name: g * factor for name, g in grads.items()}
 
 
 # ---------------------------------------------------------------------------- schedules

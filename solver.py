@@ -16,7 +16,7 @@ from .callbacks import call_what_is_due, callbacks_for, watched
 from .engine import diagnosis
 from .engine.checkpoints import described, load_params
 from .engine.diagnosis import check_callable, check_count
-from .engine.errors import look_up, refuse_unknown
+from .engine.errors import check_range, look_up, refuse_unknown
 from .engine.randomness import generator, new_seed
 from .engine.resuming import Resumable
 from .engine.workers import Later, session
@@ -48,6 +48,8 @@ class Solver(Resumable):
     optim_config       the rule's settings, such as {'learning_rate': 1e-3}; never written to
     lr_decay           the learning rate's factor after each epoch (1.0)
     schedule           instead of lr_decay: schedule(step, epoch) -> factor, see optim.SCHEDULES
+    clip_norm          the gradient of all trained parameters together is shortened to this norm if it
+                       is longer (None: never), see optim.clip_by_norm
     batch_size         examples a step (100); the last batch of an epoch may be smaller
     num_epochs         passes over the training set (10)
     num_train_samples  examples drawn to measure the training accuracy (1000), None for all; in
@@ -85,6 +87,7 @@ class Solver(Resumable):
         optim_config=None,
         lr_decay=1.0,
         schedule=None,
+        clip_norm=None,
         batch_size=100,
         num_epochs=10,
         num_train_samples=1000,
@@ -109,6 +112,9 @@ class Solver(Resumable):
         self.model, self.data = model, diagnosis.checked_data(data, more)
         self._take_data()
         self._take_rule(update_rule, optim_config, lr_decay, schedule)
+        if clip_norm is not None:
+            check_range("Solver", "clip_norm", clip_norm, 0, float("inf"), open_low=True)
+        self.clip_norm = clip_norm
         look_up("Solver", SAMPLING, sampling, "sampling")
         check_count("num_epochs", num_epochs, low=0)
         diagnosis.check_batch_size(batch_size, self.num_train)
@@ -276,6 +282,8 @@ class Solver(Resumable):
     def _updated(self, grads, rate):
         """New parameters and configs; nothing that is in use is written to."""
         params, configs = {}, {}
+        if self.clip_norm is not None:
+            grads = optim.clip_by_norm({name: grads[name] for name in self.trainable}, self.clip_norm)
         for name in self.trainable:
             config = dict(self.optim_configs[name])
             if rate is not None:

@@ -359,7 +359,7 @@ def _check_params(headers, like):
 
 def _check_settings(meta, like, same_seed):
     """A setting that files of format 1 lack is not compared."""
-    ours, theirs = dict(like.settings), dict(meta["settings"])
+    ours, theirs = dict(like.settings), LATER | meta["settings"]
     if same_seed:
         ours["seed"], theirs["seed"] = like.progress["seed"], meta["seed"]
     for key, value in ours.items():
@@ -487,6 +487,7 @@ PROGRESS = {
     "val_acc_history": _reals,
 }
 NEW = {"step_in_epoch": 0, "due": None}  # not in files of format 1
+LATER = {"clip_norm": None}  # settings that came later than some files
 RECORD = {
     "epoch": False,
     "loss": False,

@@ -30,6 +30,8 @@ OTHER_NAMES = {  # what other libraries call it
     "epochs": "num_epochs",
     "n_epochs": "num_epochs",
     "checkpoint": "checkpoint_name",
+    "clipnorm": "clip_norm",
+    "max_grad_norm": "clip_norm",
     "early_stopping": "stop",
     "scheduler": "schedule",
     "shuffle": "sampling",

@@ -164,4 +164,5 @@ SETTINGS = (
     "transform",
     "num_train_samples",
     "num_val_samples",
+    "clip_norm",
 )

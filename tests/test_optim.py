@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 
 import numpy as np
 import pytest
@@ -32,7 +33,9 @@ def test_tables_are_complete():
     functions = {
         f
         for name, f in inspect.getmembers(optim, inspect.isfunction)
-        if not name.startswith("_") and f.__module__ == optim.__name__ and name != "update_rule"
+        if not name.startswith("_")
+        and f.__module__ == optim.__name__
+        and name not in ("update_rule", "clip_by_norm")
     }
     assert functions == set(UPDATE_RULES.values()) | set(SCHEDULES.values())
     assert set(UPDATE_RULES) == set(CONFIGS) == set(BY_HAND)
@@ -169,3 +172,53 @@ SCHEDULE_ROWS = [  # a schedule, and its factor at (step, epoch)
 def test_schedules(schedule, factors):
     for (step, epoch), factor in factors.items():
         assert schedule(step, epoch) == pytest.approx(factor)
+
+
+# ---------------------------------------------------------------------------- clipping
+
+CLIPPED = [  # grads, max_norm, what comes out; numbers by hand
+    ({"W": [[3.0]], "b": [4.0]}, 1.0, {"W": [[0.6]], "b": [0.8]}),
+    ({"W": [[3.0]], "b": [4.0]}, 5.0, {"W": [[3.0]], "b": [4.0]}),
+    ({"W": [[3.0]], "b": [4.0]}, 2.5, {"W": [[1.5]], "b": [2.0]}),
+    ({"W": [2.0, -2.0, 1.0]}, 1, {"W": [2 / 3, -2 / 3, 1 / 3]}),
+    ({"W": [0.0, 0.0]}, 1e-9, {"W": [0.0, 0.0]}),
+    ({}, 1.0, {}),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("grads", "max_norm", "expected"), CLIPPED)
+def test_clipping_by_hand(grads, max_norm, expected, dtype):
+    grads = {name: np.array(g, dtype) for name, g in grads.items()}
+    before = {name: g.copy() for name, g in grads.items()}
+    clipped = optim.clip_by_norm(grads, max_norm)
+    assert clipped.keys() == expected.keys()
+    for name, g in clipped.items():
+        np.testing.assert_allclose(g, expected[name], rtol=1e-6)
+        assert g.dtype == dtype
+        np.testing.assert_array_equal(grads[name], before[name])
+
+
+def test_the_norm_is_right_to_the_last_digits_of_float64():
+    """One large entry and many small ones, whose squares float32 would lose; and in any order."""
+    g = np.full(10**5, 1e-4, np.float32)
+    g[7] = 1.0
+    norm = math.sqrt(math.fsum(float(v) ** 2 for v in g))
+    clipped = optim.clip_by_norm({"W": g.astype(np.float64).reshape(100, -1)}, 0.5)["W"]
+    np.testing.assert_allclose(clipped.ravel(), g * 0.5 / norm, rtol=1e-7)
+    assert clipped.ravel()[7] == pytest.approx(0.5 / norm, rel=1e-14)
+
+
+@pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan, 1e200])
+def test_what_no_factor_cures_stays_as_it_is(wrong):
+    grads = {"W": np.array([1.0, wrong])}
+    with np.errstate(over="ignore"):
+        assert optim.clip_by_norm(grads, 1.0) is grads
+
+
+@pytest.mark.parametrize("max_norm", [0, -1.0, float("nan"), "1", None])
+def test_clipping_refuses(max_norm):
+    with pytest.raises(
+        ValueError, match=r"clip_by_norm: max_norm = .*, expected a number in \(0, inf\]"
+    ):
+        optim.clip_by_norm({"W": np.ones(2)}, max_norm)

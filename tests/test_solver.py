@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import threadpoolctl
 from handgrad import Solver, optim
+from handgrad.engine.checkpoints import read_checkpoint, write_checkpoint
 from handgrad.engine.randomness import generator
-from handgrad.models import FullyConnectedNet, TwoLayerNet
+from handgrad.models import ConvNet, FullyConnectedNet, TwoLayerNet
 from handgrad.solver import DivergenceError, load_params
 
 
@@ -299,6 +300,106 @@ def test_the_rules_default_rate_is_decayed_too(blobs):
     solver = solve(blobs, optim_config=None, lr_decay=0.5, num_epochs=2)
     solver.train()
     assert [record["learning_rate"] for record in solver.history] == [1e-2, 5e-3]
+
+
+# ---------------------------------------------------------------------------- clipping
+
+
+def norm_of(grads):
+    return np.sqrt(sum(np.sum(np.square(g, dtype=float)) for g in grads.values()))
+
+
+class Steep:
+    """Records the gradients that a rule is given; its own are a hundred times those of a net."""
+
+    def __init__(self):
+        self.net, self.state = net(), {}
+        self.params = self.net.params
+
+    def loss(self, X, y=None):
+        if y is None:
+            return self.net.loss(X)
+        loss, grads = self.net.loss(X, y)
+        return loss, {name: 100 * g for name, g in grads.items()}
+
+
+@pytest.mark.parametrize("trainable", [None, ["W2", "b2"]])
+def test_the_gradient_of_all_that_is_trained_is_clipped(blobs, trainable):
+    given = []
+
+    def rule(w, dw, config):
+        given.append(dw)
+        return w - 0.1 * dw, config
+
+    solver = solve(blobs, Steep(), update_rule=rule, clip_norm=0.5, trainable=trainable, num_epochs=2)
+    solver.train()
+    size = 2 if trainable else 4
+    steps = [dict(enumerate(given[k : k + size])) for k in range(0, len(given), size)]
+    assert len(steps) == 10
+    np.testing.assert_allclose([norm_of(step) for step in steps], 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("rule", optim.UPDATE_RULES)
+def test_clipping_with_every_rule_and_resumed(blobs, tmp_path, rule):
+    run = dict(update_rule=rule, optim_config={"learning_rate": 0.01}, clip_norm=0.1)
+    whole = solve(blobs, bn_net(), **run)
+    whole.train()
+    first = solve(blobs, bn_net(), **run | dict(num_epochs=2, checkpoint_name=tmp_path / "run"))
+    first.train()
+    resumed = solve(blobs, bn_net(), **run)
+    resumed.load_checkpoint(tmp_path / "run.npz")
+    resumed.train()
+    assert resumed.loss_history == whole.loss_history
+    assert whole.loss_history != _without_clipping(blobs, rule)
+    for other in (None, 0.2):
+        with pytest.raises(ValueError, match="was trained with clip_norm = 0.1, but the Solver has"):
+            solve(blobs, bn_net(), **run | dict(clip_norm=other)).load_checkpoint(tmp_path / "run.npz")
+
+
+def _without_clipping(blobs, rule):
+    solver = solve(blobs, bn_net(), update_rule=rule, optim_config={"learning_rate": 0.01})
+    solver.train()
+    return solver.loss_history
+
+
+def test_clipping_that_never_clips_changes_no_bit(blobs):
+    runs = [solve(blobs, bn_net(), clip_norm=clip_norm) for clip_norm in (None, 1e9)]
+    for solver in runs:
+        solver.train()
+    assert runs[0].loss_history == runs[1].loss_history
+
+
+def test_clipping_is_the_same_for_any_number_of_workers():
+    rng = np.random.default_rng(0)
+    data = {"X_train": rng.standard_normal((64, 1, 12, 12)), "y_train": np.arange(64) % 3}
+    runs = []
+    for workers in (1, 2):
+        model = ConvNet((3, "pool"), (40,), (1, 12, 12), 3, seed=0)
+        runs.append(solve(data, model, batch_size=32, num_epochs=2, clip_norm=0.2, workers=workers))
+        runs[-1].train()
+    assert runs[0].loss_history == runs[1].loss_history
+    assert same(runs[0].model.params, runs[1].model.params)
+
+
+def test_gradients_that_are_not_finite_diverge_also_when_clipped(blobs):
+    class Broken(Steep):
+        def loss(self, X, y=None):
+            result = super().loss(X, y)
+            return result if y is None else (result[0], {**result[1], "W1": np.full((5, 8), np.nan)})
+
+    with pytest.raises(DivergenceError, match="The first parameter W1 that is not finite"):
+        solve(blobs, Broken(), clip_norm=1.0).train()
+
+
+def test_a_checkpoint_from_before_clipping_is_one_without_it(blobs, tmp_path):
+    solver = solve(blobs)
+    solver.save_checkpoint(tmp_path / "run.npz")
+    arrays, meta = read_checkpoint(tmp_path / "run.npz")
+    del meta["settings"]["clip_norm"]
+    write_checkpoint(tmp_path / "run.npz", arrays, meta)
+    solve(blobs).load_checkpoint(tmp_path / "run.npz")
+    with pytest.raises(ValueError, match="was trained with clip_norm = None, but the Solver has 1.0"):
+        solve(blobs, clip_norm=1.0).load_checkpoint(tmp_path / "run.npz")
 
 
 # ---------------------------------------------------------------------------- control
@@ -610,6 +711,9 @@ SETTING_ERRORS = [
     (dict(num_epochs=1.5), ValueError, "num_epochs = 1.5, expected a whole number"),
     (dict(sampling="replace"), ValueError, "Did you mean 'replacement'"),
     (dict(lr_decay=0), ValueError, "lr_decay = 0, expected a number in"),
+    (dict(clip_norm=0), ValueError, r"clip_norm = 0, expected a number in \(0, inf"),
+    (dict(clip_norm="1"), ValueError, "clip_norm = '1', expected a number in"),
+    (dict(max_grad_norm=1.0), TypeError, "Did you mean 'clip_norm'"),
     (dict(lr_decay=0.9, schedule=optim.constant), ValueError, "both lr_decay and schedule"),
 ]
 

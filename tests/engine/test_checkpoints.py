@@ -307,7 +307,7 @@ def test_missing_entries_change_nothing(blobs, tmp_path, good):
     for key in meta:
         less = {k: v for k, v in meta.items() if k != key}
         refuses(blobs, tmp_path / "c.npz", arrays, less)
-    for key in meta["settings"]:
+    for key in meta["settings"].keys() - {"clip_norm"}:  # which came later than format 2
         less = {k: v for k, v in meta["settings"].items() if k != key}
         refuses(blobs, tmp_path / "c.npz", arrays, {**meta, "settings": less}, "was trained with")
 
