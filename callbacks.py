@@ -26,6 +26,8 @@ import numpy as np
 
 from .engine.diagnosis import check_callable, check_count
 from .engine.errors import suggestion
+from .engine.events import EventFile
+from .engine.extras import need
 from .engine.files import remove_leftovers
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "MeasureAccuracy",
     "PrintLoss",
     "ProgressBar",
+    "TensorBoard",
 ]
 
 
@@ -203,6 +206,39 @@ class Checkpoint(Callback):
 
     def on_epoch_end(self, solver):
         solver.save_checkpoint(self.path)
+
+
+class TensorBoard(Callback):
+    """Writes event files into a folder, which `tensorboard --logdir folder` shows. It needs the extra
+    `tensorboard`.
+
+    folder  one for each run; it is made if need be
+    every   steps between two losses (1)
+
+    `loss` is drawn by step; so are, from the end of each epoch, its accuracies and learning rate, under
+    the names in solver.history. A run that is resumed goes on in its curves.
+    """
+
+    def __init__(self, folder, every=1):
+        need("TensorBoard", "tensorboardX", "tensorboard")
+        if not isinstance(every, int | np.integer) or every < 1:
+            raise ValueError(f"TensorBoard: every = {every!r}, expected a whole number from 1 up.")
+        self.folder, self.every, self.file = Path(folder), every, None
+
+    def on_train_begin(self, solver):
+        self.file = EventFile(self.folder, solver.iteration)
+
+    def on_step_end(self, solver):
+        if (solver.iteration - 1) % self.every == 0:
+            self.file.write(solver.iteration, {"loss": solver.loss_history[-1]})
+
+    def on_epoch_end(self, solver):
+        others = ("epoch", "loss", "seconds")
+        numbers = {k: v for k, v in solver.history[-1].items() if k not in others and v is not None}
+        self.file.write(solver.iteration, numbers)
+
+    def on_train_end(self, solver):
+        self.file.close()
 
 
 class EarlyStopping(Callback):
