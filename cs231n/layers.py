@@ -1,0 +1,118 @@
+"""handgrad's layers under the course's conventions: what a cache holds, and what p of dropout means.
+
+The course says what the caches of five layers hold: the arguments of forward; for relu x, for dropout
+dropout_param and the mask. Here they hold just that, and handgrad's own cache beside it. So a student's
+backward can follow handgrad's forward, and handgrad's backward a student's forward.
+"""
+
+import functools
+import inspect
+
+import numpy as np
+
+from .. import layers as L
+from ..engine.errors import check_range
+
+__all__ = ["DROPOUT", "PAIRS", "dropped", "named", "of_edition"]
+
+
+class Cache(tuple):
+    """A cache as the course lays it out; `own` is handgrad's, `maker` the forward pass that made it."""
+
+    own = maker = None
+
+    @classmethod
+    def of(cls, content, own, maker):
+        cache = cls(content)
+        cache.own, cache.maker = own, maker
+        return cache
+
+
+def _with_course_cache(forward, backward):
+    """The pair with a cache that holds the arguments of forward."""
+    signature = inspect.signature(forward)
+
+    @functools.wraps(forward)
+    def course_forward(*args, **named):
+        args = signature.bind(*args, **named).args
+        out, own = forward(*args)
+        return out, Cache.of(args, own, forward)
+
+    @functools.wraps(backward)
+    def course_backward(dout, cache):
+        own = cache.own if getattr(cache, "maker", None) is forward else forward(*cache)[1]
+        return backward(dout, own)
+
+    return course_forward, course_backward
+
+
+@functools.wraps(L.relu_forward)
+def _relu_forward(x):
+    out, _ = L.relu_forward(x)
+    return out, x  # handgrad's backward asks where its cache is positive: of x and out the same
+
+
+# ---------------------------------------------------------------------------- dropout
+
+
+def _dropout(p_keeps):
+    """The pair for an edition; without a seed it draws from NumPy's global generator.
+
+    p_keeps: whether p is the probability of keeping.
+    """
+
+    @functools.wraps(L.dropout_forward)
+    def dropout_forward(x, dropout_param):
+        own = {"seed": np.random.get_bit_generator()} | dropout_param
+        if p_keeps and "p" in own:
+            own["p"] = dropped(own["p"], "dropout_forward", "p")
+        out, cache = L.dropout_forward(x, own)
+        return out, Cache.of((dropout_param, cache[0]), cache, dropout_forward)
+
+    @functools.wraps(L.dropout_backward)
+    def dropout_backward(dout, cache):
+        if isinstance(cache, Cache):
+            return L.dropout_backward(dout, cache.own)
+        (param, mask), dout = cache, np.asarray(dout)  # of a student's forward
+        own = (mask if param["mode"] == "train" else None, dout.shape, dout.dtype)
+        return L.dropout_backward(dout, own)
+
+    return dropout_forward, dropout_backward
+
+
+def dropped(keep, who, name):
+    """The probability of dropping, from that of keeping."""
+    hint = " It is the probability of keeping in this edition, and 1 drops nothing."
+    check_range(who, name, keep, 0, 1, open_low=True, hint=hint)
+    return 1 - keep
+
+
+# ---------------------------------------------------------------------------- by name
+
+PAIRS = {
+    "affine": _with_course_cache(L.affine_forward, L.affine_backward),
+    "relu": (_relu_forward, L.relu_backward),
+    "conv": _with_course_cache(L.conv_forward, L.conv_backward),
+    "max_pool": _with_course_cache(L.max_pool_forward, L.max_pool_backward),
+}
+NAIVE = {
+    "conv": _with_course_cache(L.conv_forward_naive, L.conv_backward_naive),
+    "max_pool": _with_course_cache(L.max_pool_forward_naive, L.max_pool_backward_naive),
+}
+DROPOUT = {p_keeps: _dropout(p_keeps) for p_keeps in (False, True)}
+
+
+def of_edition(year):
+    """The functions of cs231n.layers that differ from handgrad's, by name."""
+    return (
+        named("affine_{}", PAIRS["affine"])
+        | named("relu_{}", PAIRS["relu"])
+        | named("dropout_{}", DROPOUT[year >= 2018])
+        | named("conv_{}_naive", NAIVE["conv"])
+        | named("max_pool_{}_naive", NAIVE["max_pool"])
+    )
+
+
+def named(pattern, pair):
+    """A pair under its names, such as 'conv_{}_fast'."""
+    return {pattern.format(way): f for way, f in zip(("forward", "backward"), pair, strict=True)}
