@@ -26,7 +26,7 @@ __all__ = ["SAMPLING", "DivergenceError", "Solver", "load_params"]
 
 SAMPLING = {
     "permutation": "each epoch sees every example once, in a new order",
-    "replacement": "the course's way: N // batch_size batches, each drawn with replacement",
+    "replacement": "the course's way: N // batch_size batches, at least 1, each drawn with replacement",
 }
 
 
@@ -117,7 +117,8 @@ class Solver(Resumable):
         self.clip_norm = clip_norm
         look_up("Solver", SAMPLING, sampling, "sampling")
         check_count("num_epochs", num_epochs, low=0)
-        diagnosis.check_batch_size(batch_size, self.num_train)
+        largest = self.num_train if sampling == "permutation" else None
+        diagnosis.check_batch_size(batch_size, largest)
         self.batch_size, self.num_epochs, self.sampling = batch_size, num_epochs, sampling
         check_count("num_train_samples", num_train_samples, optional=True)
         check_count("num_val_samples", num_val_samples, optional=True)
@@ -303,7 +304,7 @@ class Solver(Resumable):
     def iterations_per_epoch(self):
         """Steps an epoch."""
         if self.sampling == "replacement":
-            return self.num_train // self.batch_size
+            return max(1, self.num_train // self.batch_size)
         return -(-self.num_train // self.batch_size)
 
     def say(self, line):

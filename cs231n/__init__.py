@@ -3,7 +3,7 @@
     import handgrad.cs231n
     handgrad.cs231n.use(2019)  # the year of the edition
 
-After these two lines `from cs231n.layers import *` finds handgrad, and so does every other import in the
+After these two lines `from cs231n.layers import *` finds handgrad, and so do all other imports in the
 cells of Assignment 2. Nothing is computed here: a module of the course is a list of handgrad's names.
 Where the two differ, the course's meaning holds:
 

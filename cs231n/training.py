@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 
 from .. import solver
-from ..engine.errors import refuse_unknown
+from ..engine import diagnosis
 from . import replacing
 
 __all__ = ["Solver"]
@@ -23,16 +23,13 @@ class Solver(solver.Solver):
     """
 
     def __init__(self, model, data, **keywords):
-        refuse_unknown("Solver", keywords, KEYWORDS, "keyword arguments (handgrad.Solver has more)")
+        unknown = {name: value for name, value in keywords.items() if name not in KEYWORDS}
+        diagnosis.refuse_keywords(unknown, KEYWORDS, solver.RULE_SETTINGS)
         rule = keywords.get("update_rule", "sgd")
         theirs = replacing.rules().get(rule)
         keywords["update_rule"] = rule if theirs is None else _on_copies(theirs)
         self.spoke_of_divergence = False
-        super().__init__(model, data, progress=False, **keywords)
-
-    @property
-    def iterations_per_epoch(self):
-        return max(self.num_train // self.batch_size, 1)
+        super().__init__(model, data, sampling="replacement", progress=False, **keywords)
 
     def _batches(self):
         return range(self.iterations_per_epoch)  # drawn one by one

@@ -81,9 +81,9 @@ def check_count(name, value, low=1, optional=False, who="Solver"):
 
 
 def check_batch_size(batch_size, examples):
-    """Raise ValueError unless there are enough examples for a batch."""
+    """Raise ValueError unless there are enough examples for a batch; None: any number will do."""
     check_count("batch_size", batch_size)
-    if batch_size > examples:
+    if examples is not None and batch_size > examples:
         raise ValueError(
             f"Solver: batch_size = {batch_size}, but there are {examples} training examples; "
             f"expected a batch of 1 to {examples}."

@@ -178,6 +178,8 @@ def test_replacement_is_the_courses_way():
     solver.train()
     assert [len(batch) for batch in model.seen] == [20, 20] * 2
     assert len(set(model.seen[0])) < 20
+    solve(numbered(), model := Recorder(), num_epochs=2, sampling="replacement", batch_size=60).train()
+    assert [len(batch) for batch in model.seen] == [60, 60]
 
 
 def test_the_same_seed_repeats_bit_for_bit(blobs):
