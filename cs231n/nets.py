@@ -26,7 +26,7 @@ class CourseNet:
 
     def loss(self, X, y=None):
         self._take_functions()
-        if y is not None and self._new_masks_each_call and self._has_dropout:
+        if y is not None and self.new_masks_each_call and self._has_dropout:
             self._chain.seed = int(np.random.randint(2**31))
         return super().loss(X, y)
 
@@ -82,7 +82,7 @@ class CourseNet:
 
     def _with_course_param(self, forward):
         """A dropout layer that is given the course's dropout_param."""
-        seed = {} if self._new_masks_each_call else {"seed": self.seed}
+        seed = {} if self.new_masks_each_call else {"seed": self.seed}
 
         @functools.wraps(forward)
         def with_course_param(x, param):
