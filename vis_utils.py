@@ -17,6 +17,7 @@ __all__ = [
     "confusion_matrix",
     "plot_bands",
     "plot_curves",
+    "plot_learning_rates",
     "save",
     "show_augmented",
     "show_confusion",
@@ -104,6 +105,22 @@ def plot_bands(curves):
     lines = max((axes.lines for axes in figure.axes), key=len)
     if lines:  # once for all panels, and under them: names may be long
         figure.legend(handles=list(lines), loc="outside lower center", ncols=min(len(lines), 3))
+    return figure
+
+
+def plot_learning_rates(test):
+    """The losses of a RangeTest (lr_finder.py) over its rates, with the suggestion."""
+    figure = _figure(6, 4)
+    axes = figure.subplots()
+    axes.plot(test.rates, test.losses, color="C0", alpha=0.25, lw=0.8)
+    axes.plot(test.rates, test.smoothed, color="C0", label="loss, smoothed")
+    if test.suggestion is not None:
+        axes.axvline(test.suggestion, color="C1", ls="--", label=f"suggestion: {test.suggestion:.2g}")
+        low, high = test.smoothed.min(), min(test.smoothed.max(), 2 * test.smoothed[0])
+        axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
+    axes.set(title="learning-rate range test", xlabel="learning rate", ylabel="loss", xscale="log")
+    axes.legend()
+    axes.grid(alpha=0.3)
     return figure
 
 
