@@ -200,6 +200,23 @@ def test_dropout_masks_change_with_the_step_and_without_a_seed():
     assert free.loss(X).tolist() == free.loss(X).tolist()
 
 
+def test_each_dropout_layer_draws_its_own_mask():
+    masks = []
+
+    def seen_forward(x):
+        masks.append(x == 0)
+        return x, None
+
+    seen = (seen_forward, lambda dout, cache: dout)
+    to_ones = (lambda x: (np.ones_like(x), None), lambda dout, cache: dout)
+    layers = [Dropout(0.5), seen, to_ones, Dropout(0.5), seen]
+    net = Net([*layers, Affine(2)], 50, seed=0)
+    masks.clear()
+    net.loss(np.ones((4, 50)), np.zeros(4, int))
+    first, second = masks
+    assert 0.2 < np.mean(first != second) < 0.8
+
+
 def test_the_later_courses_word_for_dropout():
     keep = FullyConnectedNet(**FC, dropout_keep_ratio=0.75)
     drop = FullyConnectedNet(**FC, dropout=0.25)

@@ -21,11 +21,11 @@ BY_HAND = {
     "nesterov_momentum": ({}, [0.905, 1.0545]),
     # cache = 0.125: 1 - 0.05 / 0.3535534;  cache = 0.5625: + 0.1 / 0.75
     "rmsprop": ({"decay_rate": 0.5}, [0.858578644, 0.991911977]),
-    # m, v = 0.25, 0.125, unbiased 0.5, 0.25: a step of 0.1;
-    # m, v = -0.375, 0.5625, unbiased -0.5, 0.75: back by 0.1 * 0.5 / 0.8660254
-    "adam": ({"beta1": 0.5, "beta2": 0.5}, [0.9, 0.957735027]),
-    # the same steps from w * (1 - 0.1 * 0.2): 0.98 - 0.1 = 0.88; 0.8624 + 0.0577350
-    "adamw": ({"beta1": 0.5, "beta2": 0.5, "weight_decay": 0.2}, [0.88, 0.920135027]),
+    # m, v = 0.25, 0.0625, unbiased (/ 0.5, / 0.25) 0.5, 0.25: a step of 0.1;
+    # m, v = -0.375, 0.296875, unbiased (/ 0.75, / 0.4375) -0.5, 0.6785714: back by 0.05 / 0.8237545
+    "adam": ({"beta1": 0.5, "beta2": 0.75}, [0.9, 0.960697698]),
+    # the same steps from w * (1 - 0.1 * 0.2): 0.98 - 0.1 = 0.88; 0.8624 + 0.0606977
+    "adamw": ({"beta1": 0.5, "beta2": 0.75, "weight_decay": 0.2}, [0.88, 0.923097698]),
 }
 
 
@@ -148,6 +148,15 @@ def test_known_value_of_momentum():
     next_w, _ = optim.sgd_momentum(W, DW, config)
     assert next_w[0, 0] == pytest.approx(0.1406, abs=1e-10)
     assert config["velocity"][0, 0] == pytest.approx(0.5406, abs=1e-10)
+
+
+def test_a_rule_of_the_users_keeps_the_dtype_of_the_weights():
+    @optim.update_rule(learning_rate=0.1, mean=None)
+    def wide(w, dw, learning_rate, mean):
+        return w - np.float64(learning_rate) * dw, {"mean": mean + dw.astype(np.float64)}
+
+    next_w, config = wide(W.astype(np.float32), DW)
+    assert next_w.dtype == config["mean"].dtype == np.float32
 
 
 def test_state_of_a_wrong_shape_is_refused():

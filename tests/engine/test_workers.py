@@ -45,6 +45,14 @@ def test_run_keeps_the_order_and_uses_the_threads():
     assert run(lambda k: k, []) == []
 
 
+def test_inside_a_part_nothing_is_spread_further():
+    def threads_of_a_run(_):
+        return set(run(lambda _: (time.sleep(0.005), threading.current_thread().name)[1], range(4)))
+
+    with workers(3):
+        assert [len(names) for names in run(threads_of_a_run, range(3))] == [1, 1, 1]
+
+
 @pytest.mark.parametrize("where", [0, 1])
 def test_the_first_error_is_raised_in_the_caller_when_all_have_ended(where):
     running = []
