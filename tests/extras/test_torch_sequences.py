@@ -1,4 +1,4 @@
-"""The layers for sequences against PyTorch's with the same weights, in float64: values and gradients."""
+"""The layers for sequences against PyTorch's, same weights, in float64: values and gradients."""
 
 import numpy as np
 import pytest
