@@ -41,7 +41,7 @@ class Solver(Resumable):
           are labels, integers (N,), or one-hot rows (N, C). For regression y is floats (N,) or
           (N, K). `transform`, if there, is called on each batch of X before the model sees it, so
           that images can stay bytes until then. A worker may call it while the step before ends, so
-          it should look at nothing but X.
+          it should look at nothing but X. `class_names`, if there, go to the model.
 
     update_rule        a name in optim.UPDATE_RULES, or a function rule(w, dw, config) that returns
                        next_w, config and writes its state into config as new arrays or numbers
@@ -147,6 +147,8 @@ class Solver(Resumable):
         transform = data.get("transform")
         check_callable("transform", transform, "transform(X) -> X")
         self.transform, self.num_train = transform or _as_they_are, len(self.X_train)
+        if "class_names" in data and hasattr(self.model, "class_names"):
+            self.model.class_names = list(map(str, data["class_names"]))
         outputs = self.model.loss(self.transform(self.X_train[:1])).shape[1:]
         targets = {"train": self.y_train} | ({"val": self.y_val} if has_val else {})
         takes_numbers = getattr(self.model, "takes_numbers", True)

@@ -934,3 +934,11 @@ def test_settings_that_bind_arrays_are_told_apart(blobs, tmp_path):
     solve(blobs, views=[one]).load_checkpoint(tmp_path / "run.npz")
     with pytest.raises(ValueError, match="was trained with views"):
         solve(blobs, views=[two]).load_checkpoint(tmp_path / "run.npz")
+
+
+def test_the_names_of_classes_go_to_the_model(blobs):
+    model = TwoLayerNet(5, 6, 3, seed=0)
+    Solver(model, {**blobs, "class_names": ("ant", "bee", "cat")})
+    assert model.class_names == ["ant", "bee", "cat"]
+    Solver(model, blobs)
+    assert model.class_names == ["ant", "bee", "cat"]
