@@ -39,6 +39,7 @@ __all__ = [
     "gelu_forward",
     "multi_head_attention_backward",
     "multi_head_attention_forward",
+    "multi_head_attention_step",
     "position_embedding_backward",
     "position_embedding_forward",
     "rmsnorm_backward",
@@ -285,6 +286,28 @@ def multi_head_attention_backward(dout, cache):
     dW, db = matmul(rows.T, dqkv), widened(dqkv).sum(axis=0)
     dWo, dbo = matmul(z.reshape(rows.shape).T, drows), widened(drows).sum(axis=0)
     return tuple(cast(g, dtype) for g, dtype in zip((dx, dW, db, dWo, dbo), dtypes, strict=True))
+
+
+def multi_head_attention_step(x, past, W, b, Wo, bo, attention_param):
+    """Further steps of causal attention, with the keys and values of the steps before.
+
+    x: (N, T, D), the next T steps.  past: from the call before, None at the beginning.  The other
+    arguments as in `multi_head_attention_forward`, which gives the same for all steps at once.
+    Returns out (N, T, D) and the new past, keys and values (2, N, heads, S, E) of all S steps so far.
+    """
+    who = "multi_head_attention_step"
+    x, W, b, Wo, bo = as_floats(who, x=x, W=W, b=b, Wo=Wo, bo=bo)
+    heads, causal, mask = attention_settings(who, attention_param)
+    check_multi_head(who, x, W, b, Wo, bo, heads)
+    if not causal or mask is not None:
+        raise ValueError(f"{who}: causal = {causal} and mask = {mask}, expected causal attention.")
+    N, T, D = x.shape
+    qkv = _heads((x.reshape(N * T, D) @ W + b).reshape(N, T, 3 * D), 3, heads)
+    past = qkv[1:].copy() if past is None else np.concatenate([past, qkv[1:]], axis=3)
+    mask = checked_mask(who, None, T > 1, (T, past.shape[3]))
+    z = np.empty((N, T, D), qkv.dtype)
+    _attend(qkv[0], *past, mask, out=_heads(z, 1, heads)[0])
+    return (z.reshape(N * T, D) @ Wo + bo).reshape(N, T, D), past
 
 
 def _heads(a, count, heads):

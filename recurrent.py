@@ -28,9 +28,11 @@ from .engine.checks import check_dout
 from .engine.products import matmul
 from .engine.sequence_checks import (
     check_affine_steps,
+    check_last_step,
     check_mask,
     check_recurrent,
     check_temporal_labels,
+    check_word_scores,
     check_words,
 )
 from .engine.sequences import as_rows, as_sequences, lies_by_step, steps, times
@@ -40,6 +42,8 @@ __all__ = [
     "gru_forward",
     "gru_step_backward",
     "gru_step_forward",
+    "last_step_backward",
+    "last_step_forward",
     "lstm_backward",
     "lstm_forward",
     "lstm_step_backward",
@@ -53,6 +57,9 @@ __all__ = [
     "temporal_softmax_loss",
     "word_embedding_backward",
     "word_embedding_forward",
+    "word_scores_backward",
+    "word_scores_forward",
+    "word_softmax_loss",
 ]
 
 # ---------------------------------------------------------------------------- words as vectors
@@ -430,6 +437,49 @@ def temporal_affine_backward(dout, cache):
     return as_sequences(dx, (*out_shape[:-1], len(w)), by_step), dw, db
 
 
+def word_scores_forward(x, W):
+    """A score for each word by the embedding's own matrix (Press & Wolf 2017): out = x @ W.T.
+
+    x: (N, T, D).  W: (V, D), whose row v stands for the word v.   Returns out (N, T, V) and a cache.
+    """
+    x, W = as_floats("word_scores_forward", x=x, W=W)
+    check_word_scores("word_scores_forward", x, W)
+    by_step = lies_by_step(x)
+    rows = as_rows(x, by_step)  # (N * T, D)
+    out = as_sequences(matmul(rows, W.T), (*x.shape[:-1], len(W)), by_step)
+    return out, (rows, by_step, W, out.shape)
+
+
+def word_scores_backward(dout, cache):
+    """From dout (N, T, V): dx (N, T, D) = dout @ W, dW (V, D) = dout.T @ x (product <-> transpose).
+
+    Where W is the embedding, too, it gets the sum of this dW and of the embedding's (copy <-> add).
+    """
+    rows, by_step, W, out_shape = cache
+    drows = as_rows(check_dout("word_scores_backward", dout, out_shape), by_step)
+    dx = as_sequences(matmul(drows, W), (*out_shape[:-1], W.shape[1]), by_step)
+    return cast(dx, rows.dtype), cast(matmul(drows.T, rows), W.dtype)
+
+
+def last_step_forward(x):
+    """Of each sequence the last step: out = x[:, -1], for one answer a sequence.
+
+    x: (N, T, D), T at least 1.   Returns out (N, D) and a cache.
+    """
+    x = as_float("last_step_forward", "x", x)
+    check_last_step("last_step_forward", x)
+    return x[:, -1].copy(), (x.shape, x.dtype)
+
+
+def last_step_backward(dout, cache):
+    """dx (N, T, D): dout (N, D) at the last step, else 0."""
+    (N, T, D), dtype = cache
+    dout = check_dout("last_step_backward", dout, (N, D))
+    dx = np.zeros((T, N, D), dout.dtype)  # in the order of memory that recurrent layers have
+    dx[-1] = dout
+    return cast(dx, dtype).swapaxes(0, 1)
+
+
 def temporal_softmax_loss(x, y, mask, verbose=False):
     """Softmax and cross-entropy at every step: the sum over the steps, the mean over the sequences.
 
@@ -458,3 +508,15 @@ def temporal_softmax_loss(x, y, mask, verbose=False):
     if verbose:
         print("dx.shape:", dx.shape)
     return cast(-log_p[counts].sum() / N, scores.dtype), dx
+
+
+def word_softmax_loss(x, y):
+    """Softmax and cross-entropy of words, the mean over all that count. Its exp is the perplexity.
+
+    x: scores (N, T, V).  y: words (N, T), integers in [0, V), or -1 where a step does not count.
+    Returns loss and dx (N, T, V): those of `temporal_softmax_loss` times N / the number that counts.
+    """
+    mask = np.asarray(y) != -1
+    loss, dx = temporal_softmax_loss(x, y, mask)
+    share = len(dx) / max(1, np.count_nonzero(mask))
+    return loss * loss.dtype.type(share), dx * dx.dtype.type(share)

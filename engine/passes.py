@@ -14,6 +14,8 @@ its arrays are in the processor's cache, and helper processes can take parts.
 
 Parts and stages depend on the net and the size of the batch only, and sums are added in the order of
 the parts. So the result is the same, bit for bit, for any number of workers.
+
+What enters a residual branch is added to what leaves it, so the layers of a branch are in one stage.
 """
 
 import contextlib
@@ -29,8 +31,8 @@ from .workers import last_piece_of_work, ready_helpers, run
 
 __all__ = ["Passes"]
 
-LARGEST_PART = 64  # images
-SMALLEST_CUT = 16  # images: smaller batches are not cut
+LARGEST_PART = 64  # images or sequences
+SMALLEST_CUT = {"rows": math.inf, "images": 16, "sequences": 2}  # smaller batches are not cut
 FEW_PARAMETERS = 2**19  # gradients of several parts are added up fast for nets of up to so many
 SMALL_PART = 2**18  # bytes: NumPy's calls are so short then that threads wait for each other
 
@@ -46,13 +48,13 @@ class Stage:
 class Passes:
     """Takes batches through a chain of layers: forward to predict, there and back to learn.
 
-    images: whether an example is an image; batches of rows are never cut into parts.
+    examples: what they are, 'rows', 'images' or 'sequences'. Rows are never cut into parts.
     """
 
-    def __init__(self, chain, images):
-        self.chain, self.images = chain, images
+    def __init__(self, chain, examples):
+        self.chain, self.examples = chain, examples
         self._uncut = _stages(chain, ["whole"] * len(chain.layers))
-        self._cut = _stages_of_a_cut_batch(chain)
+        self._cut = _stages_of_a_cut_batch(chain, examples)
         pairs = [(layer.forward, layer.backward) for layer in chain.layers]
         self._can_travel = all(_is_ours(function) for pair in pairs for function in pair)
 
@@ -74,14 +76,14 @@ class Passes:
             caches = tape.pop()  # popped: its memory is free when the stage is done
             if self.chain.bottom < stage.layers.stop:  # else nothing in it learns
                 dout, more = self._backward(stage, dout, caches, parts)
-                grads |= more
+                grads = _added([grads, more])
         return loss, grads
 
     def _parts(self, N):
-        """The slices of a batch of N examples that are computed apart: at most 64 images each, at
-        least two.
+        """The slices of a batch of N examples that are computed apart: at most 64 examples each, at
+        least two slices.
         """
-        if not self.images or N < SMALLEST_CUT:
+        if N < SMALLEST_CUT[self.examples]:
             return [slice(0, N)]
         count = max(2, math.ceil(N / LARGEST_PART))
         bounds = [N * k // count for k in range(count + 1)]
@@ -109,7 +111,10 @@ class Passes:
         """Forward through the last stage, the loss, and backward: (loss, dx, gradients)."""
         if stage.sees == "whole":
             return self.chain.turn(_seen(stage, x, parts), y, stage.layers)
-        given = [(x[p], y[p], stage.layers, p.start, len(x[p]) / len(x)) for p in parts]
+        counts = [_labels_that_count(y[p]) for p in parts]
+        shares = [count / max(1, sum(counts)) for count in counts]
+        places = zip(parts, shares, strict=True)
+        given = [(x[p], y[p], stage.layers, p.start, share) for p, share in places]
         with last_piece_of_work():
             results = self._by_helpers(given) or run(lambda args: self.chain.turn(*args), given)
         losses, _, grads = zip(*results, strict=True)
@@ -140,6 +145,11 @@ def turns(setup, params, step, given):
     return [chain.turn(*args) for args in given]
 
 
+def _labels_that_count(y):
+    """What the loss of these examples is a mean over. Words below 0 do not count."""
+    return np.count_nonzero(y >= 0) if y.ndim == 2 and y.dtype.kind == "i" else len(y)
+
+
 def _is_ours(function):
     """Whether a function belongs to this package, so that another process can import it."""
     module = getattr(function, "__module__", None) or ""
@@ -153,10 +163,11 @@ def _seen(stage, x, parts):
     return x if isinstance(x, Parts) else Parts([x[part] for part in parts])
 
 
-def _stages_of_a_cut_batch(chain):
+def _stages_of_a_cut_batch(chain, examples):
     parameters = sum(p.size for p in chain.params.values())
+    is_small = parameters <= FEW_PARAMETERS or examples == "sequences"  # there each is used many times
     batch_is_needed = any(layer.needs_batch for layer in chain.layers)
-    if chain.loss_is_mean and not batch_is_needed and parameters <= FEW_PARAMETERS:
+    if chain.loss_is_mean and not batch_is_needed and is_small:
         return [Stage("parts", range(len(chain.layers)))]
     sees, whole = [], False
     for layer in chain.layers:
@@ -174,20 +185,38 @@ def _stages(chain, sees):
     The last stage is whole, if need be without layers: there the loss is computed.
     """
 
-    def group(k):
-        return sees[k], k if sees[k] == "together" else sees[k] == "whole" and k > chain.bottom
+    def seen(layers):
+        kinds = {sees[k] for k in layers}
+        return kinds.pop() if len(kinds) == 1 else "whole"
 
-    groups = [list(ks) for _, ks in itertools.groupby(range(len(sees)), group)]
-    stages = [Stage(sees[ks[0]], range(ks[0], ks[-1] + 1)) for ks in groups]
+    def group(layers):
+        how, last = seen(layers), layers[-1]
+        return how, last if how == "together" else how == "whole" and last > chain.bottom
+
+    groups = [list(rows) for _, rows in itertools.groupby(_undivided(chain.layers), group)]
+    stages = [Stage(seen(rows[0]), range(rows[0].start, rows[-1].stop)) for rows in groups]
     if not stages or stages[-1].sees != "whole" or chain.bottom in stages[-1].layers:
         stages.append(Stage("whole", range(len(sees), len(sees))))
     return stages
 
 
+def _undivided(layers):
+    """Ranges of layers that belong together: a residual branch with all that is in it, or one layer."""
+    start, depth = 0, 0
+    for k, layer in enumerate(layers):
+        depth += layer.forks - layer.joins
+        if depth == 0:
+            yield range(start, k + 1)
+            start = k + 1
+
+
 def _added(grads):
-    """The gradients of several parts, added up in their order and in the memory of the first's."""
+    """The gradients of several parts or stages, added up in their order and in the first's memory."""
     total, *others = grads
     for terms in others:
         for name, term in terms.items():
-            total[name] += term
+            if name in total:
+                total[name] += term
+            else:
+                total[name] = term
     return total

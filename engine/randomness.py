@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = ["PURPOSES", "generator", "new_seed", "sequence"]
 
-PURPOSES = ("initialisation", "dropout", "shuffle", "augmentation", "accuracy", "data")
+PURPOSES = ("initialisation", "dropout", "shuffle", "augmentation", "accuracy", "data", "words")
 
 
 def new_seed():

@@ -11,12 +11,14 @@ __all__ = [
     "check_affine_steps",
     "check_attention",
     "check_conv1d",
+    "check_last_step",
     "check_mask",
     "check_multi_head",
     "check_positions",
     "check_recurrent",
     "check_rmsnorm",
     "check_temporal_labels",
+    "check_word_scores",
     "check_words",
     "checked_mask",
 ]
@@ -67,6 +69,20 @@ def check_affine_steps(who, x, w, b):
             f"{who}: x {x.shape} has D = {x.shape[-1]} and b {b.shape}, "
             f"so w should be {(x.shape[-1], len(b))}, not {w.shape}."
         )
+
+
+def check_word_scores(who, x, W):
+    """x (N, T, D) and W (V, D) must fit together."""
+    if x.ndim < 2 or W.ndim != 2 or x.shape[-1] != W.shape[1]:
+        raise ValueError(
+            f"{who}: x has shape {x.shape} and W {W.shape}, expected (N, T, D) and (V, D)."
+        )
+
+
+def check_last_step(who, x):
+    """x (N, T, D) must have a step."""
+    if x.ndim != 3 or not x.shape[1]:
+        raise ValueError(f"{who}: x has shape {x.shape}, expected (N, T, D) with a step at least.")
 
 
 def check_mask(who, mask, shape):

@@ -21,6 +21,12 @@ class Layer:
     takes_parts    it accepts a batch in parts (engine/parts.py)
     prefers_batch  one product of the whole batch is faster than several of its parts
     can_skip_dx    its backward takes need_dx=False, for the first layer of a net
+    reads_words    its input is integers, words of a vocabulary
+    forks, joins   how many residual branches begin before it and end after it: what enters a branch is
+                   added to what leaves it
+    advance        advance(x, state, *parameters, *settings) -> out, state: further steps of sequences,
+                   for a layer that carries something from step to step; state is None at first
+    products       multiplications an example, where they are not known from a weight's shape
     """
 
     forward: Callable
@@ -32,6 +38,11 @@ class Layer:
     takes_parts: bool = False
     prefers_batch: bool = False
     can_skip_dx: bool = False
+    reads_words: bool = False
+    forks: int = 0
+    joins: int = 0
+    advance: Callable | None = None
+    products: int = 0
 
 
 class Chain:
@@ -57,31 +68,55 @@ class Chain:
 
     def predict(self, x, layers):
         """The output of these layers at test time."""
-        for k in layers:
-            x, _ = self._call(k, x, "test")
-        return x
+        return self._walk(x, layers, lambda k, x: (self._call(k, x, "test")[0], None))[0]
 
     def forward(self, x, layers, start=0):
         """The output of these layers in training, and their caches."""
-        caches = []
+        return self._walk(x, layers, lambda k, x: self._call(k, x, "train", start))
+
+    def advance(self, x, states):
+        """The output of all layers for the next steps of sequences, and the layers' states after them.
+
+        states: one for each layer, from the call for the steps before; None at the beginning.
+        """
+        return self._walk(x, range(len(self.layers)), lambda k, x: self._advanced(k, x, states[k]))
+
+    def _walk(self, x, layers, call):
+        """Through these layers: x, and what else call(k, x) -> x, more gives at each of them.
+
+        What enters a residual branch is kept, and added to what leaves it.
+        """
+        kept, gathered = [], []
         for k in layers:
-            x, cache = self._call(k, x, "train", start)
-            caches.append(cache)
-        return x, caches
+            layer = self.layers[k]
+            kept += layer.forks * [x]
+            x, more = call(k, x)
+            for _ in range(layer.joins):
+                x = kept.pop() + x
+            gathered.append(more)
+        return x, gathered
 
     def backward(self, dout, caches, layers):
         """The chain rule: dout of the last of these layers to dx of the first, and all gradients.
 
+        Two things are used twice, and so get a sum (copy <-> add): what enters a residual branch, and
+        a parameter of two layers.
+
         caches: from `forward`; the list is emptied, so that their memory is free as soon as possible.
         """
-        grads = {}
+        grads, kept = {}, []
         for k in reversed(layers):
             layer, cache = self.layers[k], caches.pop()
             if k < self.bottom:
                 return None, grads
+            kept += layer.joins * [dout]
             skip_dx = {"need_dx": False} if k == self.bottom and layer.can_skip_dx else {}
             dout, *dparams = _as_tuple(layer.backward(dout, cache, **skip_dx))
-            grads.update(zip(layer.names, dparams, strict=True))
+            for name, grad in zip(layer.names, dparams, strict=True):
+                grads[name] = grads[name] + grad if name in grads else grad
+            for _ in range(layer.forks):
+                beside = kept.pop()
+                dout = None if dout is None else beside + dout
         return dout, grads
 
     def turn(self, x, y, layers, start=0, share=1):
@@ -103,6 +138,12 @@ class Chain:
             return layer.forward(x, *parameters, *settings)
         except ValueError as error:
             raise ValueError(f"{self.name}, layer {layer.number}: {error}") from error
+
+    def _advanced(self, k, x, state):
+        layer = self.layers[k]
+        if layer.advance is None:  # it treats each step by itself
+            return self._call(k, x, "test")[0], None
+        return layer.advance(x, state, *(self.params[name] for name in layer.names), *layer.settings)
 
     def _of_this_pass(self, setting, k, mode, start):
         if isinstance(setting, dict) and "seed" in setting:

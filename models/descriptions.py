@@ -8,7 +8,7 @@ and `draw` an init.Draw.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "MaxPool",
     "Pair",
     "ReLU",
+    "Residual",
     "Sigmoid",
     "Tanh",
 ]
@@ -41,6 +42,7 @@ class Built:
 
     params   {'W': array, 'b': array}, in the order of forward's arguments; the net numbers the names
     flags    fields of models.chain.Layer
+    borrows  names of parameters of layers before it, which come first among forward's arguments
     """
 
     title: str
@@ -49,6 +51,7 @@ class Built:
     params: dict = field(default_factory=dict)
     settings: tuple = ()
     flags: dict = field(default_factory=dict)
+    borrows: tuple = ()
 
 
 # ---------------------------------------------------------------------------- affine and convolution
@@ -154,18 +157,18 @@ class BatchNorm:
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """`layernorm_forward`, for rows. Parameters gamma and beta."""
+    """`layernorm_forward`, for rows and for each step of sequences. Parameters gamma and beta."""
 
     eps: float = 1e-5
 
     def build(self, shape, draw):
-        if len(shape) != 1:
+        if len(shape) > 2:
             raise ValueError(
-                f"LayerNorm: an example has shape {shape} here, expected a row (D,); images take "
-                "BatchNorm ('batchnorm') or GroupNorm(1)."
+                f"LayerNorm: an example has shape {shape} here, expected a row (D,) or a sequence "
+                "(T, D); images take BatchNorm ('batchnorm') or GroupNorm(1)."
             )
         pair = (L.layernorm_forward, L.layernorm_backward)
-        return Built("layer norm", *pair, _gamma_beta(shape), ({"eps": self.eps},))
+        return Built("layer norm", *pair, _gamma_beta(shape[-1:]), ({"eps": self.eps},))
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,18 @@ class Dropout:
         settings = ({"p": self.p, "mode": "test", "seed": None},)
         pair = (L.dropout_forward, L.dropout_backward)
         return Built(f"dropout {self.p}", *pair, settings=settings)
+
+
+# ---------------------------------------------------------------------------- residual branches
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A branch beside the way through: out = x + branch(x), with the layers of a list as branch, whose
+    output is shaped as x (He et al. 2016). In the net they stand in line with the others.
+    """
+
+    layers: Sequence
 
 
 # ---------------------------------------------------------------------------- a pair of one's own

@@ -5,12 +5,14 @@ scores = model.loss(X)
 loss, grads = model.loss(X, y)
 """
 
+import dataclasses
 import inspect
 import math
 
 import numpy as np
 
 from .. import layers as L
+from .. import recurrent as R
 from ..engine.diagnosis import check_count
 from ..engine.errors import check_range, look_up, refuse_unknown
 from ..engine.passes import Passes
@@ -18,13 +20,16 @@ from ..engine.randomness import generator, new_seed
 from ..engine.targets import checked_kind, kind_of
 from ..measures import ACCURACY, R_SQUARED
 from .chain import Chain, Layer
-from .descriptions import ACTIVATIONS, Pair
+from .descriptions import ACTIVATIONS, Pair, Residual
 from .init import Draw
 
 __all__ = ["LOSSES", "Net", "keywords"]
 
 LOSSES = {"softmax": L.softmax_loss, "svm": L.svm_loss, "mse": L.mse_loss}
-OF_CLASSES = (L.softmax_loss, L.svm_loss)
+AT_EACH_STEP = {"softmax": R.word_softmax_loss, "mse": L.mse_loss}  # of nets whose output is a sequence
+MEANS = (*LOSSES.values(), *AT_EACH_STEP.values())
+SOFTMAX = (L.softmax_loss, R.word_softmax_loss)
+OF_CLASSES = (*SOFTMAX, L.svm_loss)
 
 
 class Net:
@@ -33,13 +38,15 @@ class Net:
     layers        a list of descriptions (Affine, Conv, MaxPool, BatchNorm, ReLU, Dropout ..., see
                   descriptions.py), names in ACTIVATIONS, and pairs of your own: Pair(forward,
                   backward, ...), or just (forward, backward)
-    input_dim     the shape of one example: a whole number for rows, (C, H, W) for images
+    input_dim     the shape of one example: a whole number for rows, (C, H, W) for images, (T, D) for
+                  sequences, and T for words, which an Embedding reads; `loss` takes any T
     weight_scale  the deviation of the first weights, 'xavier' or 'kaiming', or a function that draws
                   them as those do (init.py); biases are 0
     reg           L2 penalty: 0.5 * reg * sum(W * W) over weights, not over biases, gammas, betas
     loss          'softmax', 'svm' or 'mse', or a function of scores and targets, such as
                   functools.partial(softmax_loss, smoothing=0.1). 'mse' takes numbers, for regression,
-                  or classes, whose one-hot rows are its targets then
+                  or classes, whose one-hot rows are its targets then. If the net gives scores at
+                  each step, 'softmax' is the mean over the steps whose word is not -1
     dtype         of the parameters; X is cast to it when `loss` is called
     seed          of the first weights and of dropout's masks. With a seed, `loss` gives the same
                   numbers each time, as gradient checks need, and the masks change with `step`, which
@@ -69,27 +76,31 @@ class Net:
         self.reg, self.dtype = reg, np.dtype(dtype).type
         self.new_masks_each_call = seed is None
         seed = new_seed() if seed is None else seed
-        criterion = loss if callable(loss) else look_up(self.name, LOSSES, loss, "loss")
-        function = getattr(criterion, "func", criterion)  # inside functools.partial
-        is_mean = function in LOSSES.values()
-        self.criterion, self._loss = criterion, function
         self.descriptions, self.class_names = list(_described(self.name, layers)), None
         self.layers, self._rows, params = self._build(weight_scale, seed)
         self._outputs = self._rows[-1][1]
+        losses = AT_EACH_STEP if len(self._outputs) == 2 else LOSSES
+        criterion = loss if callable(loss) else look_up(self.name, losses, loss, "loss")
+        function = getattr(criterion, "func", criterion)  # inside functools.partial
+        is_mean = function in MEANS
+        self.criterion, self._loss = criterion, function
         self.learned_numbers = self.takes_numbers and self._outputs[-1] == 1
         self._connect(self.layers, criterion, is_mean, seed, params)
 
     def _connect(self, layers, loss, loss_is_mean, seed, params, step=0):
         """From now on compute with these layers and this loss."""
         self._chain = Chain(self.name, _pool_first(layers), loss, loss_is_mean, seed, params, step)
-        self._passes = Passes(self._chain, images=len(self.input_dim) == 3)
+        kinds = {1: "rows", 2: "sequences", 3: "images"}
+        examples = "sequences" if self._reads_words else kinds[len(self.input_dim)]
+        self._passes = Passes(self._chain, examples)
 
     # ------------------------------------------------------------------ what a net computes
 
     def loss(self, X, y=None):
         """Loss and gradients of a labelled batch, or without labels its scores (N, classes).
 
-        X: (N, ...) as `input_dim` says, numbers of any kind; rows may come as images.
+        X: (N, ...) as `input_dim` says, numbers of any kind; rows may come as images, and sequences
+        with any number of steps. If there are scores at each step, (N, T, classes), labels are (N, T).
         y: labels (N,), integers, or one-hot rows (N, classes); if the loss is 'mse' or a function of
         yours, also numbers, (N, K) or (N,) for one output, which the function gets as (N, K).
         """
@@ -115,10 +126,18 @@ class Net:
         return loss, grads
 
     def _as_input(self, X):
-        X = np.asarray(X)
-        flat = len(self.input_dim) == 1 and math.prod(X.shape[1:]) == self.input_dim[0]
-        if X.ndim < 2 or not (flat or X.shape[1:] == self.input_dim):
-            expected = ", ".join(map(str, self.input_dim))
+        X, dim = np.asarray(X), self.input_dim
+        if self._reads_words:
+            if X.ndim != 2 or X.dtype.kind not in "iu" or not X.shape[1]:
+                raise ValueError(
+                    f"{self.name}.loss: X has shape {X.shape} and dtype {X.dtype}, expected words "
+                    "(N, T), integers."
+                )
+            return X
+        flat = len(dim) == 1 and math.prod(X.shape[1:]) == dim[0]
+        steps = len(dim) == 2 and X.ndim == 3 and X.shape[1] > 0 and X.shape[2] == dim[1]
+        if X.ndim < 2 or not (flat or steps or X.shape[1:] == dim):
+            expected = f"T, {dim[1]}" if len(dim) == 2 else ", ".join(map(str, dim))
             raise ValueError(f"{self.name}.loss: X has shape {X.shape}, expected (N, {expected}).")
         first = next(iter(self.params.values()), np.empty(0, self.dtype))
         return X.astype(first.real.dtype, copy=False)
@@ -126,7 +145,9 @@ class Net:
     def _as_targets(self, y, N):
         """Targets as the loss takes them; notes whether they are numbers."""
         shape = (N, *self._outputs)
-        kind, is_ours = kind_of(y, shape), self._loss in LOSSES.values()
+        if len(shape) == 3 and y.ndim > 1:
+            shape = (N, y.shape[1], shape[2])  # as many steps as come
+        kind, is_ours = kind_of(y, shape), self._loss in MEANS
         if y.shape[:1] != (N,):
             raise ValueError(
                 f"{self.name}.loss: X has {N} examples and y the shape {y.shape}, expected ({N},)."
@@ -137,6 +158,10 @@ class Net:
             return y.argmax(axis=-1) if is_ours else y
         self.learned_numbers = kind == "numbers"
         return y.reshape(shape) if kind == "numbers" else y
+
+    @property
+    def _reads_words(self):
+        return self.layers[0].reads_words
 
     @property
     def takes_numbers(self):
@@ -159,7 +184,7 @@ class Net:
 
         X and batch_size as for `predict`. ValueError if the loss is not softmax.
         """
-        if self._loss is not L.softmax_loss:
+        if self._loss not in SOFTMAX:
             raise ValueError(
                 f"{self.name}.predict_proba: the loss is {self._loss.__name__}, whose scores are no "
                 "probabilities; expected a net with loss='softmax'."
@@ -185,8 +210,10 @@ class Net:
         """
         draw = Draw(weight_scale, self._generator(seed), self.dtype)
         x, layers, rows, params, counts = np.ones((1, *self.input_dim), self.dtype), [], [], {}, {}
-        for description in self.descriptions:
+        entered = []  # the shapes that entered the branches under way
+        for description, forks, joins in _in_line(self.descriptions):
             number = len(layers) + 1
+            entered += forks * [x.shape]
             try:
                 built = description.build(x.shape[1:], draw)
             except ValueError as error:
@@ -195,10 +222,16 @@ class Net:
                 counts[kind] = counts.get(kind, 0) + 1
             new = {f"{k}{counts[k]}": p.astype(self.dtype) for k, p in built.params.items()}
             params |= new
-            pair, names = (built.forward, built.backward), tuple(new)
+            pair, names = (built.forward, built.backward), (*built.borrows, *new)
             layers.append(Layer(*pair, names, built.settings, number, **built.flags))
+            if number == 1 and layers[0].reads_words:
+                x = np.zeros(x.shape, int)
             x = Chain(self.name, layers, None, False, seed, params).predict(x, [number - 1])
-            rows.append((built.title, x.shape[1:], names))
+            rows.append((built.title, x.shape[1:], tuple(new)))
+            for shape in entered[len(entered) - joins :]:
+                _check_branch(self.name, number, shape, x.shape)
+            del entered[len(entered) - joins :]
+            layers[-1] = dataclasses.replace(layers[-1], forks=forks, joins=joins)
         return layers, rows, params
 
     def _generator(self, seed):
@@ -214,12 +247,17 @@ class Net:
         sizes, products = [], []
         for layer, (title, shape, names) in zip(self.layers, self._rows, strict=True):
             sizes.append(sum(self.params[name].size for name in names))
-            weights = self.params[names[0]].size if layer.forward in PRODUCTS else 0
-            products.append(weights * math.prod(shape[1:]))  # once for each pixel of the output
+            products.append(layer.products or self._products(layer, shape))
             counts = (_shown(sizes[-1]), _shown(products[-1]))
             lines.append((str(layer.number), title, str(shape), *counts))
         lines.append(("", "in all", "", _shown(sum(sizes)), _shown(sum(products))))
         return f"{self.name}: an example is {self.input_dim}\n{_table(lines)}"
+
+    def _products(self, layer, shape):
+        """Its multiplications an example: each weight is used for each pixel, or step, of the output."""
+        if layer.forward in PRODUCTS:
+            return self.params[layer.names[0]].size * math.prod(shape[1:])
+        return self.params[layer.names[0]].size * shape[0] if layer.forward in STEP_BY_STEP else 0
 
     # ------------------------------------------------------------------ what it keeps
 
@@ -305,11 +343,20 @@ def keywords(model):
 def _checked_dim(who, input_dim):
     shape = tuple(input_dim) if np.iterable(input_dim) else (input_dim,)
     whole = all(isinstance(size, int | np.integer) and size > 0 for size in shape)
-    if not whole or len(shape) not in (1, 3):
+    if not whole or len(shape) not in (1, 2, 3):
         raise ValueError(
-            f"{who}: input_dim = {input_dim!r}, expected the length of a row or (C, H, W) of an image."
+            f"{who}: input_dim = {input_dim!r}, expected the length of a row, (C, H, W) of an image or "
+            "(T, D) of a sequence."
         )
     return shape
+
+
+def _check_branch(who, number, entered, left):
+    if entered != left:
+        raise ValueError(
+            f"{who}, layer {number}: a Residual ends with shape {left[1:]}, expected that of its "
+            f"beginning, {entered[1:]}."
+        )
 
 
 def _described(who, layers):
@@ -321,7 +368,10 @@ def _described(who, layers):
             layer = look_up(who, ACTIVATIONS, layer, "activation")
         if isinstance(layer, tuple) and len(layer) == 2:
             layer = Pair(*layer)
-        if isinstance(layer, type) or not (layer is None or hasattr(layer, "build")):
+        if isinstance(layer, Residual):
+            layer = Residual(list(_described(who, layer.layers)))
+        known = layer is None or hasattr(layer, "build") or hasattr(layer, "layers")
+        if isinstance(layer, type) or not known:
             raise ValueError(
                 f"{who}: layers holds {layer!r}, expected a description such as Affine(10) or ReLU(), "
                 f"the name of an activation ({', '.join(ACTIVATIONS)}), or a pair (forward, backward)."
@@ -330,7 +380,21 @@ def _described(who, layers):
             yield layer
 
 
+def _in_line(descriptions):
+    """[description, residual branches that begin before it, and that end after it] of each layer."""
+    for description in descriptions:
+        if not hasattr(description, "layers"):
+            yield [description, 0, 0]
+            continue
+        several = list(_in_line(description.layers))
+        if isinstance(description, Residual):
+            several[0][1] += 1
+            several[-1][2] += 1
+        yield from several
+
+
 PRODUCTS = (L.affine_forward, L.conv_forward)
+STEP_BY_STEP = (R.temporal_affine_forward, R.word_scores_forward)
 NEVER_FALL = (L.relu_forward, L.leaky_relu_forward, L.sigmoid_forward, L.tanh_forward)
 
 
@@ -342,7 +406,9 @@ def _pool_first(layers):
     """
     layers = list(layers)
     for k in range(1, len(layers)):
-        if layers[k].forward is L.max_pool_forward and _never_falls(layers[k - 1]):
+        pair = layers[k - 1 : k + 1]
+        in_line = not any(layer.forks or layer.joins for layer in pair)
+        if in_line and layers[k].forward is L.max_pool_forward and _never_falls(layers[k - 1]):
             layers[k - 1 : k + 1] = layers[k], layers[k - 1]
     return layers
 

@@ -131,7 +131,7 @@ def _zeros_of(headers):
 @functools.cache
 def _classes():
     package = importlib.import_module(__package__)
-    return package.MODELS | {"Net": package.Net}
+    return package.MODELS | package.SEQUENCE_MODELS | {"Net": package.Net}
 
 
 def _class_name(model):
@@ -168,7 +168,7 @@ def _layers():
     """{name: class} of handgrad's descriptions."""
     package = importlib.import_module(__package__)
     classes = {name: vars(package)[name] for name in package.__all__}
-    return {name: c for name, c in classes.items() if hasattr(c, "build")}
+    return {name: c for name, c in classes.items() if dataclasses.is_dataclass(c)}
 
 
 def encoded(value, own):

@@ -442,7 +442,7 @@ ERRORS = [
     (lambda: Net([], 5), "layers is [], expected a list of layers, not empty"),
     (lambda: Net(Affine(5), 5), "expected a list of layers"),
     (lambda: Net([Affine(5)], 0), "input_dim = 0"),
-    (lambda: Net([Affine(5)], (3, 32)), "input_dim = (3, 32)"),
+    (lambda: Net([Affine(5)], (3, 32, 32, 3)), "input_dim = (3, 32, 32, 3)"),
     (lambda: FullyConnectedNet([5], activation="rleu"), "Did you mean 'relu'?"),
     (lambda: LeNet5(pool="mean"), "unknown pool 'mean'; expected one of ['avg', 'max']"),
     (lambda: LeNet5(loss="softmx"), "Did you mean 'softmax'?"),

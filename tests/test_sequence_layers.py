@@ -71,6 +71,8 @@ ROWS = [
         1,
         [],
     ),
+    ("word_scores", R.word_scores_forward, R.word_scores_backward, [(N, T, D), (6, D)], 1, []),
+    ("last_step", R.last_step_forward, R.last_step_backward, [(N, T, D)], 1, []),
     ("gelu", A.gelu_forward, A.gelu_backward, [(N, T, D)], 1, []),
     ("gelu-exact", A.gelu_forward, A.gelu_backward, [(N, T, D)], 1, [False]),
     ("softmax", A.softmax_forward, A.softmax_backward, [(N, T, D)], 1, []),
@@ -120,7 +122,10 @@ ROWS = [
     ),
 ]
 PAIRS = [pytest.param(*row[1:], id=row[0]) for row in ROWS]
-NO_PAIRS = [R.temporal_softmax_loss, A.sinusoidal_positions]
+NO_PAIRS = [
+    *(R.temporal_softmax_loss, R.word_softmax_loss),
+    *(A.sinusoidal_positions, A.multi_head_attention_step),
+]
 STAND_FOR = {  # a row's function: the public one that it calls
     lstm_step_forward: R.lstm_step_forward,
     lstm_step_backward: R.lstm_step_backward,
