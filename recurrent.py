@@ -29,11 +29,10 @@ from .engine.products import matmul
 from .engine.sequence_checks import (
     check_affine_steps,
     check_last_step,
-    check_mask,
     check_recurrent,
-    check_temporal_labels,
     check_word_scores,
     check_words,
+    checked_labels,
 )
 from .engine.sequences import as_rows, as_sequences, lies_by_step, steps, times
 
@@ -491,8 +490,7 @@ def temporal_softmax_loss(x, y, mask, verbose=False):
     Each step that counts is an example of `softmax_loss`: dx = (p - t) / N. The others give 0.
     """
     scores = as_float("temporal_softmax_loss", "x", x)
-    mask = check_mask("temporal_softmax_loss", mask, scores.shape[:2])
-    y = check_temporal_labels("temporal_softmax_loss", scores, y, mask)
+    y, mask = checked_labels("temporal_softmax_loss", scores, y, mask)
     by_step = lies_by_step(scores)
     rows = widened(as_rows(scores, by_step))  # (N * T, V)
     counts, right = ((a.T if by_step else a).ravel() for a in (mask, np.where(mask, y, 0)))

@@ -12,14 +12,13 @@ __all__ = [
     "check_attention",
     "check_conv1d",
     "check_last_step",
-    "check_mask",
     "check_multi_head",
     "check_positions",
     "check_recurrent",
     "check_rmsnorm",
-    "check_temporal_labels",
     "check_word_scores",
     "check_words",
+    "checked_labels",
     "checked_mask",
 ]
 
@@ -85,27 +84,24 @@ def check_last_step(who, x):
         raise ValueError(f"{who}: x has shape {x.shape}, expected (N, T, D) with a step at least.")
 
 
-def check_mask(who, mask, shape):
-    """The mask as bools; it must have this shape."""
-    mask = np.asarray(mask)
-    if mask.shape != shape or mask.dtype.kind not in "biu":
-        raise ValueError(
-            f"{who}: mask has shape {mask.shape} and dtype {mask.dtype}, expected bools {shape}."
-        )
-    return mask.astype(bool)
-
-
-def check_temporal_labels(who, x, y, mask):
-    """Labels y (N, T) as integers; those that count must be classes of the scores x (N, T, V)."""
-    y = np.asarray(y)
+def checked_labels(who, x, y, mask):
+    """Labels y (N, T) as integers and the mask (N, T) as bools. Labels that count must be classes of
+    the scores x (N, T, V).
+    """
+    y, mask = np.asarray(y), np.asarray(mask)
     if x.ndim != 3 or y.shape != x.shape[:2]:
         raise ValueError(
             f"{who}: x has shape {x.shape} and y {y.shape}, expected scores (N, T, V) and words (N, T)."
         )
     if y.dtype.kind not in "iu":
         raise ValueError(f"{who}: y has dtype {y.dtype}, expected integers; try y.astype(int).")
+    if mask.shape != y.shape or mask.dtype.kind not in "biu":
+        raise ValueError(
+            f"{who}: mask has shape {mask.shape} and dtype {mask.dtype}, expected bools {y.shape}."
+        )
+    mask = mask.astype(bool)
     _check_in_vocabulary(who, "y", y[mask], x.shape[2])
-    return y
+    return y, mask
 
 
 def _check_in_vocabulary(who, name, words, V):

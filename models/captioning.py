@@ -20,8 +20,8 @@ CELLS = {  # blocks of columns in the weights, forward, backward
 class CaptioningRNN:
     """Captions of images from their features, by a recurrent net (Vinyals et al. 2015).
 
-    The features of an image, through an affine layer, are the first state h0. At each step the net reads
-    a word of the caption and scores the next one.
+    The features of an image, through an affine layer, are the first state h0. At each step the net
+    reads a word of the caption and scores the next one.
 
     word_to_idx  a dict from words to their numbers, 0 to V - 1. '<NULL>' fills up short captions and
                  does not count; '<START>' and '<END>', if there are any, begin and end a caption

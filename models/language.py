@@ -49,7 +49,7 @@ class WordModel(Net):
 
     @property
     def memory(self):
-        """The number of steps that it looks back at most: its learned positions, or None for no limit."""
+        """The steps that it looks back at most: as many as learned positions; None for no limit."""
         lengths = [
             len(self.params[layer.names[0]])
             for layer in self.layers
@@ -73,8 +73,8 @@ class WordModel(Net):
         top_k        draws from the k likeliest words (None: from all)
         seed         of the draws; an equal one gives equal words (None: new ones each time)
 
-        A word costs one step, since what the layers carry is kept. A net with learned positions that has
-        used them all goes on from the last half of its words.
+        A word costs one step, since what the layers carry is kept. A net with learned positions that
+        has used them all goes on from the last half of its words.
         """
         drawn = list(self.words(prompt, n, temperature, top_k, seed))
         return np.stack(drawn, axis=-1) if drawn else np.empty((*np.shape(prompt)[:-1], 0), np.intp)

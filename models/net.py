@@ -244,8 +244,11 @@ class Net:
 
     def __repr__(self):
         lines = [("", "layer", "output", "parameters", "multiplications")]
-        sizes, products = [], []
+        sizes, products, depth = [], [], 0
         for layer, (title, shape, names) in zip(self.layers, self._rows, strict=True):
+            depth += layer.forks
+            title = f"{depth * '  '}{title}{layer.joins * ' (added)'}"
+            depth -= layer.joins
             sizes.append(sum(self.params[name].size for name in names))
             products.append(layer.products or self._products(layer, shape))
             counts = (_shown(sizes[-1]), _shown(products[-1]))
@@ -254,7 +257,7 @@ class Net:
         return f"{self.name}: an example is {self.input_dim}\n{_table(lines)}"
 
     def _products(self, layer, shape):
-        """Its multiplications an example: each weight is used for each pixel, or step, of the output."""
+        """Multiplications an example: each weight is used for each pixel, or step, of the output."""
         if layer.forward in PRODUCTS:
             return self.params[layer.names[0]].size * math.prod(shape[1:])
         return self.params[layer.names[0]].size * shape[0] if layer.forward in STEP_BY_STEP else 0
