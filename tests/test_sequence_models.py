@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from handgrad import Solver, workers
+from handgrad import Solver, models, workers
 from handgrad.gradient_check import check_model
 from handgrad.layers import softmax_loss
 from handgrad.models import (
@@ -35,6 +35,7 @@ from handgrad.models import (
     WordScores,
     load,
 )
+from handgrad.models.net import _in_line
 
 V, T = 7, 6
 SMALL = dict(weight_scale=0.5, seed=1)
@@ -142,6 +143,10 @@ WORD_IDS = [name for name, row in zip(IDS, ROWS, strict=True) if issubclass(row[
 
 def test_every_model_has_a_row():
     assert {*SEQUENCE_MODELS.values(), Net} == {row[0] for row in ROWS}
+    nets = [model(**settings) for model, settings, _, _ in ROWS]
+    used = {type(d) for net in nets for d, _, _ in _in_line(net.descriptions)}
+    known = [c for c in vars(models).values() if hasattr(c, "build")]
+    assert used >= {c for c in known if "sequence" in c.__module__}
 
 
 @pytest.mark.parametrize(("model", "settings", "X", "y"), ROWS, ids=IDS)
