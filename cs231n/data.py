@@ -9,11 +9,13 @@ import numpy as np
 from ..data import cifar, pickles
 from ..data.download import find
 from ..engine.extras import need
+from ..models import Net
 
 __all__ = [
     "get_CIFAR10_data",
     "load_CIFAR10",
     "load_CIFAR_batch",
+    "load_models",
     "load_pickle",
     "load_tiny_imagenet",
 ]
@@ -58,6 +60,11 @@ def _cifar():
     """The path of CIFAR-10: beside the notebook, or where handgrad looks."""
     is_here = any((DATASETS / name).exists() for name in PLACES)
     return find(DATASETS if is_here else None, "cifar10", *PLACES)
+
+
+def load_models(models_dir):
+    """The nets in a folder by the names of their files, which `model.save` wrote."""
+    return {path.name: Net.load(path) for path in sorted(Path(models_dir).glob("*.npz"))}
 
 
 # ---------------------------------------------------------------------------- Tiny ImageNet

@@ -62,6 +62,28 @@ def test_where_it_is_looked_for(small_cifar, notebook, tmp_path, monkeypatch):
         run("get_CIFAR10_data()")
 
 
+def test_nets_are_saved_and_loaded(notebook, tmp_path):
+    cell = notebook(2021)("""
+from cs231n.classifiers.fc_net import *
+from cs231n.classifiers.cnn import *
+from cs231n.data_utils import load_models
+import os
+os.mkdir('saved')
+two = FullyConnectedNet([5], 4, 3, dropout_keep_ratio=0.5, normalization='batchnorm')
+three = ThreeLayerConvNet((1, 8, 8), 2, 3, 4, 3)
+two.loss(np.random.randn(6, 4), np.arange(6) % 3)
+two.save('saved/two')
+three.save('saved/three.npz')
+open('saved/README.txt', 'w').close()
+models = load_models('saved')
+""")
+    rng = np.random.default_rng(0)
+    assert sorted(cell["models"]) == ["three.npz", "two.npz"]
+    for name, shape in (("two", (3, 4)), ("three", (3, 1, 8, 8))):
+        X = rng.standard_normal(shape)
+        np.testing.assert_array_equal(cell["models"][f"{name}.npz"].loss(X), cell[name].loss(X))
+
+
 # ---------------------------------------------------------------------------- Tiny ImageNet
 
 

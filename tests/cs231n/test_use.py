@@ -32,7 +32,7 @@ NAMES = {
                        "eval_numerical_gradient_blobs", "eval_numerical_gradient_net",
                        "grad_check_sparse"},
     "data_utils": {"load_pickle", "load_CIFAR_batch", "load_CIFAR10", "get_CIFAR10_data",
-                   "load_tiny_imagenet"},
+                   "load_models", "load_tiny_imagenet"},
     "vis_utils": {"visualize_grid", "vis_grid", "vis_nn"},
     "classifiers.fc_net": LAYERS | SANDWICHES | {"TwoLayerNet", "FullyConnectedNet"},
     "classifiers.cnn": LAYERS | FAST | SANDWICHES | {"ThreeLayerConvNet"},
