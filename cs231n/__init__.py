@@ -19,11 +19,18 @@ A function of the student's takes the place of handgrad's, in nets as well as in
     import cs231n.layers
     cs231n.layers.affine_backward = my_affine_backward
 
-modules    which names the course has where
-layers     the pairs under the course's conventions
-nets       its nets;  training: its Solver;  data: its loaders;  pictures: its grids
-replacing  functions of the student's
-stand_ins  small packages that the cells import and that may be missing
+The files:
+
+    modules    which names the course has where
+    layers     the pairs under the course's conventions
+    windows    its im2col
+    nets       its nets
+    training   its Solver
+    checking   its gradient checks
+    data       its loaders
+    pictures   its grids of images
+    replacing  functions of the student's
+    stand_ins  packages that the cells import and that may be missing
 """
 
 import importlib.machinery
