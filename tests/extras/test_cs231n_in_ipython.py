@@ -1,4 +1,4 @@
-"""The course's magics in IPython: autoreload leaves the course's modules alone, and keeps up with a file
+"""The course's magics in IPython: autoreload leaves the course's modules alone and keeps up with a file
 of the student's.
 """
 
