@@ -11,7 +11,7 @@ OPTIONAL = {
     "tables": ["pandas"],
     "images": ["Pillow"],
     "sklearn": ["scikit-learn"],
-    "tensorboard": ["tensorboardX"],
+    "tensorboard": ["tensorboardX", "tensorboard"],
     "dask": ["distributed"],
     "mpi": ["mpi4py", "mpich"],
     "docs": [
