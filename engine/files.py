@@ -5,6 +5,7 @@ the machine and the process, so that the next start can remove what a killed pro
 """
 
 import contextlib
+import errno
 import os
 import platform
 import re
@@ -13,13 +14,17 @@ from pathlib import Path
 
 __all__ = ["in_use", "kept_aside", "remove_leftovers", "written_whole"]
 
+# What folders on some network drives answer, and folders that may be written to and not be read.
+CANNOT_SYNC = errno.EINVAL, errno.ENOTSUP, errno.EACCES
+
 
 @contextlib.contextmanager
 def written_whole(path):
     """A temporary path beside `path`, which takes its place when the block ends without an error.
 
-    Until then, and after a full disk or a kill, what was at `path` stays as it was. An OSError names
-    `path`, unless it names a file already.
+    Until then, and after a full disk or a kill, what was at `path` stays as it was. Once the block has
+    ended, a power cut does not take the new file away. An OSError names `path`, unless it names a file
+    already.
     """
     path = Path(path)
     temporary = None
@@ -34,6 +39,7 @@ def written_whole(path):
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except OSError as error:
         if error.errno is not None and str(error.filename) in ("None", temporary):
             error.filename, error.filename2 = str(path), None
@@ -42,6 +48,21 @@ def written_whole(path):
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def _sync_folder(folder):
+    """Put a folder's names onto the disk: without it a power cut may give the old file its name back."""
+    if os.name != "posix":  # Windows opens no folders
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in CANNOT_SYNC:
+            raise
 
 
 def _umask():
@@ -79,7 +100,16 @@ def _lives(pid):
         return False
     except (PermissionError, OverflowError):
         return True
-    return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid):
+    """Whether it has ended and nobody has noticed. In a container that may last. Only Linux tells."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_bytes()  # number (name) state ...
+    except OSError:
+        return False
+    return state.rpartition(b")")[2].split()[:1] == [b"Z"]
 
 
 def kept_aside(path):

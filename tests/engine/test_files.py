@@ -1,8 +1,13 @@
 """Files that are whole or not there, what killed processes left, folders with one user."""
 
+import contextlib
+import errno
+import os
 import platform
+import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from handgrad.engine.files import in_use, kept_aside, remove_leftovers, written_whole
@@ -36,6 +41,34 @@ def test_whoever_reads_the_old_file_goes_on_reading_it(tmp_path):
             temporary.write_text("new")
         assert reader.read() == "old"
     assert path.read_text() == "new"
+
+
+def test_the_contents_are_on_the_disk_before_the_name_and_the_name_at_the_end(tmp_path, monkeypatch):
+    """A power cut finds the old file or the new one, and after the end the new one."""
+    done, fsync, replace = [], os.fsync, os.replace
+
+    def noted_fsync(handle):
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", lambda *paths: done.append("replace") or replace(*paths))
+    with written_whole(tmp_path / "file.txt") as temporary:
+        temporary.write_text("new")
+    assert done == ["file", "replace", "folder"]
+
+
+@pytest.mark.parametrize(("code", "is_raised"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_folder_that_cannot_be_synced(tmp_path, monkeypatch, code, is_raised):
+    def refuse(*args):
+        raise OSError(code, "refused")
+
+    original = os.open
+    monkeypatch.setattr(os, "open", lambda path, *a: refuse() if path == tmp_path else original(path, *a))
+    with pytest.raises(OSError, match="file.txt") if is_raised else contextlib.nullcontext():
+        with written_whole(tmp_path / "file.txt") as temporary:
+            temporary.write_text("new")
+    assert (tmp_path / "file.txt").read_text() == "new"
 
 
 def test_an_error_of_the_disk_names_the_file(tmp_path):
@@ -90,6 +123,17 @@ def test_what_a_killed_process_left_is_removed_and_no_more(tmp_path):
         remove_leftovers(tmp_path)
         assert sorted(tmp_path.iterdir()) == sorted([mine, living])
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([mine.name, "other.npz"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks the system as Linux answers")
+def test_a_process_that_has_ended_unnoticed_does_not_live(tmp_path):
+    """It keeps its number until its parent asks for it, which in a container may be late or never."""
+    process = holding(f"written_whole({str(tmp_path / 'run.npz')!r})")
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    ended(process)
 
 
 def test_a_folder_has_one_user_in_all_processes(tmp_path):
