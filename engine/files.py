@@ -51,7 +51,7 @@ def written_whole(path):
 
 
 def _sync_folder(folder):
-    """Put a folder's names onto the disk: without it a power cut may give the old file its name back."""
+    """Put a folder's names onto the disk: else a power cut may give the old file its name back."""
     if os.name != "posix":  # Windows opens no folders
         return
     try:

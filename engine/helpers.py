@@ -93,7 +93,7 @@ class Helper:
         try:
             message = _received(self._connection, max(least, multiples * worked))
             answer = unpacked(message, self._theirs)
-        except (EOFError, OSError, TimeoutError) as error:
+        except Exception as error:  # it has ended, is late, or talks nonsense
             self._give_up(error)
             return None
         self._back_off(worked, time.perf_counter() - asked)

@@ -64,10 +64,12 @@ def test_a_folder_that_cannot_be_synced(tmp_path, monkeypatch, code, is_raised):
         raise OSError(code, "refused")
 
     original = os.open
-    monkeypatch.setattr(os, "open", lambda path, *a: refuse() if path == tmp_path else original(path, *a))
-    with pytest.raises(OSError, match="file.txt") if is_raised else contextlib.nullcontext():
-        with written_whole(tmp_path / "file.txt") as temporary:
-            temporary.write_text("new")
+    monkeypatch.setattr(
+        os, "open", lambda path, *a: refuse() if path == tmp_path else original(path, *a)
+    )
+    outcome = pytest.raises(OSError, match="file.txt") if is_raised else contextlib.nullcontext()
+    with outcome, written_whole(tmp_path / "file.txt") as temporary:
+        temporary.write_text("new")
     assert (tmp_path / "file.txt").read_text() == "new"
 
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -239,12 +240,12 @@ def test_one_that_is_frozen_is_given_up_at_the_deadline(monkeypatch):
     """SIGSTOP: the caller does its share, and goes on without it."""
     model, data = NETS["lenet"](), images()
     X, y = data["X_train"], data["y_train"]
-    monkeypatch.setattr(engine_helpers, "DEADLINE", (0.3, 1.0))
     with workers(2):
         model.loss(X, y)
         (helper,) = helpers()
         expected, _ = model.loss(X, y)
         pid = helper._process.pid
+        monkeypatch.setattr(engine_helpers, "DEADLINE", (0.3, 1.0))
         os.kill(pid, signal.SIGSTOP)
         with pytest.warns(RuntimeWarning, match="no answer within 0.3 seconds"):
             assert model.loss(X, y)[0] == expected
@@ -271,6 +272,33 @@ def test_an_error_in_a_helpers_part_is_raised_in_the_caller():
             model.loss(X, y)
         again, _ = model.loss(images()["X_train"][:64], y)
     assert again == first
+
+
+NO_ANSWERS = {
+    "no pickle": b"nonsense",
+    "cut short": pickle.dumps([1, 2])[:-4],
+    "an unknown class": b"cno_such_module\nno_such_class\n.",
+    "a place beyond the memory": pickle.dumps([(2**40, (3,), "<f4", (4,))]),
+    "a place that is none": pickle.dumps([("here", "there")]),
+}
+
+
+@pytest.mark.parametrize("raw", NO_ANSWERS.values(), ids=NO_ANSWERS)
+def test_one_whose_answer_is_none_is_given_up(monkeypatch, raw):
+    model, data = NETS["lenet"](), images()
+    X, y = data["X_train"], data["y_train"]
+    with workers(2):
+        model.loss(X, y)
+        (helper,) = helpers()
+        expected, _ = model.loss(X, y)
+        ours, theirs = multiprocessing.Pipe()
+        theirs.send_bytes(raw)
+        helper._connection.close()
+        monkeypatch.setattr(helper, "_connection", ours)
+        with pytest.warns(RuntimeWarning, match="a helper process is lost"):
+            assert model.loss(X, y)[0] == expected
+        assert model.loss(X, y)[0] == expected
+        theirs.close()
 
 
 def test_the_keyboard_ends_them_and_training_goes_on_afterwards():
