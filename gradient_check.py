@@ -1,9 +1,13 @@
 """Numerical gradients, and reports that compare a written gradient with them.
 
-`check_layer`, `check_loss` and `check_model` differentiate by *complex step* (Squire & Trapp 1998):
-f'(x) = Im f(x + ih) / h. Nothing is subtracted, so h can be 1e-30, and the derivative is right to the
-last digits. If a function does not accept complex numbers, they use central differences,
-(f(x + h) - f(x - h)) / 2h, which are right to about 1e-8.
+`check_layer`, `check_loss` and `check_model` differentiate by *complex step*, which is right to the last
+digits, or by central differences, right to about 1e-8, where a function does not take complex numbers
+(engine/derivatives.py). They also watch the contract of layers.py: no argument is written to, two calls
+agree, a cache is all that backward needs. For each array that fails, doctor.py says what is wrong.
+
+A point on a kink, such as 0 for relu, has several right gradients. Entries there are set aside if the
+written gradient is between the derivatives to the left and to the right, or is right close by. The
+report stays true and has a note with the cause 'kink'.
 
 The `eval_numerical_gradient` functions have the course's names and meaning: the array is changed *in
 place* and restored, so a function that ignores its argument, such as
@@ -12,12 +16,19 @@ place* and restored, so a function that ignores its argument, such as
 
 import contextlib
 import copy
-import warnings
-from dataclasses import dataclass, field
+import math
+import textwrap
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from .doctor import Diagnosis, diagnose, of_layers, of_numbered_layers
+from .engine import html
+from .engine.blackbox import LayerBox, LossBox, ModelBox, Raised, raised
+from .engine.derivatives import COMPLEX_STEP, Derivative
+
 __all__ = [
+    "Diagnosis",
     "Report",
     "Row",
     "check_layer",
@@ -31,8 +42,6 @@ __all__ = [
 ]
 
 H = 1e-5  # of central differences
-COMPLEX_H = 1e-30
-TOLERANCE = {"complex step": 1e-10, "central differences": 1e-5}
 
 # ---------------------------------------------------------------------------- the course's functions
 
@@ -131,7 +140,7 @@ def _check_floats(who, x):
 class Row:
     """The result for one array: its entry where the written gradient is furthest from the numerical.
 
-    `passed` is true if the error is within the method's tolerance.
+    `passed` is true if the error is within the method's tolerance, and nothing else is at fault.
     """
 
     name: str
@@ -143,21 +152,45 @@ class Row:
     method: str
     checked: int  # entries looked at one by one
     fault: str = ""
+    tolerance: float = 1e-10
+    kink: tuple | str = ""  # an entry that lies on a kink, and was set aside
 
     @property
     def passed(self):
-        return not self.fault and self.error <= TOLERANCE[self.method]
+        return not self.fault and self.error <= self.tolerance
+
+    @property
+    def verdict(self):
+        if self.passed:
+            return "ok, on a kink" if self.kink != "" else "ok"
+        return self.fault or "WRONG"
+
+    @property
+    def cells(self):
+        numbers = (f"{self.error:.1e}", self.where, f"{self.written:.9g}", f"{self.numeric:.9g}")
+        return tuple(map(str, (self.name, self.shape, self.checked, *numbers, self.verdict)))
+
+
+HEAD = ("array", "shape", "checked", "error", "at", "written", "numeric", "verdict")
 
 
 @dataclass
 class Report:
-    """The result of a check: true if every row passed. Prints as a table."""
+    """The result of a check: true if every row passed. Prints as a table; a table in notebooks, too.
+
+    diagnoses   what is wrong with each array that failed, as doctor.Diagnosis; notes on kinks
+    layer       of a model: the first layer, from the loss down, whose gradient is wrong while what
+                reaches it is right; '' if that is not known
+    """
 
     title: str
     rows: list[Row] = field(default_factory=list)
+    diagnoses: list[Diagnosis] = field(default_factory=list)
+    layer: str = ""
 
     def __bool__(self):
-        return all(row.passed for row in self.rows)
+        faults = [d for d in self.diagnoses if d.cause != "kink"]
+        return not faults and all(row.passed for row in self.rows)
 
     @property
     def error(self):
@@ -170,62 +203,48 @@ class Report:
             raise AssertionError(f"wrong gradient\n{self}")
         return self
 
+    @property
+    def caption(self):
+        methods = ", ".join(sorted({row.method for row in self.rows}))
+        return f"{self.title} ({methods})"
+
     def __str__(self):
-        head = ("array", "shape", "checked", "error", "at", "written", "numeric", "verdict")
-        lines = [head] + [
-            (
-                row.name,
-                str(row.shape),
-                str(row.checked),
-                f"{row.error:.1e}",
-                str(row.where),
-                f"{row.written:.9g}",
-                f"{row.numeric:.9g}",
-                row.fault or ("ok" if row.passed else "WRONG"),
-            )
-            for row in self.rows
-        ]
-        widths = [max(len(line[k]) for line in lines) for k in range(len(head))]
+        lines = [HEAD, *(row.cells for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         table = "\n".join(
             "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
             for line in lines
         )
-        methods = ", ".join(sorted({row.method for row in self.rows}))
-        return f"{self.title} ({methods})\n{table}"
+        first = [f"The first wrong layer from the loss down: {self.layer}."] if self.layer else []
+        return "\n".join([self.caption, table, *first, *map(_wrapped, self.diagnoses)])
+
+    def _repr_html_(self):
+        rows = html.table(HEAD, [row.cells for row in self.rows], self.caption)
+        if not self.diagnoses:
+            return rows
+        cells = [(d.array, d.cause, d.evidence, d.advice) for d in self.diagnoses]
+        caption = f"The first wrong layer from the loss down: {self.layer}" if self.layer else ""
+        return rows + html.table(("array", "cause", "evidence", "advice"), cells, caption)
+
+
+def _wrapped(diagnosis):
+    return textwrap.fill(str(diagnosis), 100, subsequent_indent="    ", break_long_words=False)
 
 
 def check_layer(forward, backward, *args, seed=0):
     """Check a forward/backward pair on given arguments, against a random dout.
 
-    args: the arguments of `forward`. Arrays of floats are differentiated, in float64; other arguments
-    are passed on, dicts as copies. backward returns one gradient for each array.
-    Returns a Report with a row for each array.
+    args: the arguments of `forward`, which gets copies. Arrays of floats are differentiated, in
+    float64; other arguments are passed on. backward returns one gradient for each array.
+    Returns a Report with a row for each array. An exception in backward is a row's fault; one in
+    forward is passed on.
     """
-    arrays = {f"argument {k}": a for k, a in enumerate(args) if _is_floats(a)}
-    point = {name: a.astype(np.float64) for name, a in arrays.items()}
-
-    def run(values):
-        given = [values.get(f"argument {k}", a) for k, a in enumerate(args)]
-        return forward(*(copy.deepcopy(a) if isinstance(a, dict) else a for a in given))
-
-    out, cache = run(point)
-    dout = np.random.default_rng(seed).standard_normal(out.shape)
-    grads = backward(dout, cache)
-    grads = grads if isinstance(grads, tuple) else (grads,)
-    if len(grads) != len(point):
-        raise ValueError(
-            f"check_layer: {backward.__name__} gave {len(grads)} gradients, "
-            f"expected {len(point)}, one for each array that {forward.__name__} takes."
-        )
-    written = dict(zip(point, grads, strict=True))
-    return _report(forward.__name__, lambda v: np.sum(run(v)[0] * dout), point, written)
+    return _report(LayerBox(forward, backward, args, seed))
 
 
 def check_loss(loss, x, y):
     """Check a loss function, `loss(x, y) -> loss, dx`. Returns a Report with one row."""
-    point = {"x": x.astype(np.float64)}
-    _, dx = loss(point["x"], y)
-    return _report(loss.__name__, lambda v: loss(v["x"], y)[0], point, {"x": dx})
+    return _report(LossBox(loss, x, y))
 
 
 def check_model(model, X, y, entries=30, seed=0):
@@ -234,33 +253,29 @@ def check_model(model, X, y, entries=30, seed=0):
     model: anything with `params`, a dict of arrays, and `loss(X, y) -> loss, grads`. The check leaves
     it unchanged. A parameter with up to `entries` entries is checked entry by entry. Of a larger one,
     `entries` random entries are checked, and the derivative along a random direction, which depends
-    on every entry. A model with dropout needs a seed, so that each call draws the same mask.
-    Returns a Report with a row for each parameter.
+    on every entry. Parameters that are constant, as first biases, are moved by random numbers of 0.01:
+    at 0 the gradient of a penalty on them would not show. A model with dropout needs a seed, so that
+    each call draws the same mask.
+    Returns a Report with a row for each parameter. A Net's layers are checked one by one if a
+    parameter fails, with what the net passes to them.
     """
     with _restored(model):
-        point = {name: p.astype(np.float64) for name, p in model.params.items()}
-
-        def f(values):
-            model.params.update(values)
-            return model.loss(X, y)[0]
-
-        first, again = f(point), f(point)
-        if first != again:
-            raise ValueError(
-                f"check_model: {type(model).__name__}.loss gave {first} and then {again} for the "
-                "same batch, expected equal numbers; a model with dropout needs a seed."
-            )
-        _, written = model.loss(X, y)
-        if set(written) != set(point):
-            raise ValueError(
-                f"check_model: {type(model).__name__}.loss gave gradients of {sorted(written)}, "
-                f"expected those of its parameters, {sorted(point)}."
-            )
-        return _report(type(model).__name__, f, point, written, entries, seed)
+        box = ModelBox(model, X, y, seed)
+        report = _report(box, entries, seed)
+        if not report and hasattr(model, "calls"):
+            of_layers(report, _layer_reports(model, box, entries, seed))
+        elif not report:
+            of_numbered_layers(report)
+    return report
 
 
-def _is_floats(a):
-    return isinstance(a, np.ndarray) and a.dtype.kind == "f"
+def _layer_reports(model, box, entries, seed):
+    """(title, names of its arrays, report) of a net's loss and layers, from the loss down."""
+    model.params.update(box.point)
+    calls, loss, scores = model.calls(box.X)
+    yield "the loss", ["scores"], _report(LossBox(loss, scores, box.labels), entries, seed)
+    for title, forward, backward, args, names in reversed(calls):
+        yield title, names, _report(LayerBox(forward, backward, args, seed), entries, seed)
 
 
 @contextlib.contextmanager
@@ -276,37 +291,84 @@ def _restored(model):
             model.state = state
 
 
-def _report(title, f, point, written, entries=None, seed=0):
-    """A row for each array: the numerical derivative of f, a function of the dict of arrays."""
-    largest = max((np.max(np.abs(g), initial=0.0) for g in written.values()), default=0.0)
+# ---------------------------------------------------------------------------- rows
+
+
+def _report(box, entries=None, seed=0):
+    """Compare what the box's backward gives with numerical derivatives, array by array."""
+    try:
+        return _compared(box, entries, seed)
+    except Raised as error:
+        rows = [_no_numbers(name, x, "raised") for name, x in box.point.items()]
+        return Report(box.title, rows, diagnose(box, {}, rows, raised(box, error)))
+
+
+def _compared(box, entries, seed):
+    report = Report(box.title)
+    written = box.gradients(box.point, box.dout)
+    facts = box.facts()
+    largest = max((_largest(g) for g in written.values()), default=0.0)
     floor = max(1e-4 * largest, np.finfo(np.float64).tiny)
     rng = np.random.default_rng(seed)
-    report = Report(title)
-    for name in point:
-        report.rows.append(_row(f, point, name, written[name], floor, entries, rng))
+    comparison = Comparison(box, written, floor)
+    faults = {fact.array: fact for fact in facts}
+    for name, x in box.point.items():
+        fault = faults.get(name)
+        if fault and fault.breaks_off:
+            report.rows.append(_no_numbers(name, x, fault.cause))
+        else:
+            row = _row(comparison, name, _probes(x, entries, rng))
+            report.rows.append(replace(row, fault=row.fault or fault.cause) if fault else row)
+    if facts or set(written) - set(box.point) or not all(_is_clean(row) for row in report.rows):
+        report.diagnoses = diagnose(box, written, report.rows, facts)
     return report
 
 
-def _row(f, point, name, grad, floor, entries, rng):
-    x = point[name]
-    fault = _fault(grad, x)
-    if fault:
-        nan = float("nan")
-        return Row(name, x.shape, float("inf"), "", nan, nan, "complex step", 0, fault)
-    probes = list(_probes(x, entries, rng))
-    rows = [_compare(f, point, name, grad, floor, *probe) for probe in probes]
-    zero = Row(name, x.shape, 0.0, "", 0.0, 0.0, "complex step", 0)
-    worst = max(rows, key=lambda row: row.error, default=zero)
-    return Row(**{**worst.__dict__, "checked": sum(where != "direction" for where, _ in probes)})
+def _is_clean(row):
+    return row.passed and row.kink == ""
+
+
+def _largest(grad):
+    try:
+        return float(np.max(np.abs(np.asarray(grad, np.complex128)), initial=0.0))
+    except (TypeError, ValueError):  # not numbers, which `_fault` says
+        return 0.0
+
+
+def _no_numbers(name, x, fault):
+    nan = float("nan")
+    return Row(name, x.shape, float("inf"), "", nan, nan, COMPLEX_STEP, 0, fault)
 
 
 def _fault(grad, x):
-    """What is wrong with a gradient's shape, or with numbers that are not finite; else ''."""
+    """What is wrong with a gradient but its numbers; else ''."""
+    if grad is None:
+        return "missing"
+    if isinstance(grad, list | tuple | dict):
+        return f"a {type(grad).__name__}"
+    dtype = np.asarray(grad).dtype
+    if dtype.kind not in "fc" or np.any(np.imag(grad)):
+        return f"of {dtype}"
     if np.shape(grad) != x.shape:
         return f"shape {np.shape(grad)}"
     if not np.all(np.isfinite(grad)):
         return "not finite"
     return ""
+
+
+def _row(comparison, name, probes):
+    box = comparison.box
+    grad, x = comparison.written[name], box.point[name]
+    fault = _fault(grad, x)
+    if fault:
+        return _no_numbers(name, x, fault)
+    derivative = Derivative(box.value, box.point, name, box.dout)
+    rows = [comparison.row(derivative, *probe) for probe in probes]
+    zero = Row(name, x.shape, 0.0, "", 0.0, 0.0, derivative.method, 0)
+    worst = max(rows, key=lambda row: row.error, default=zero)
+    kink = next((row.kink for row in rows if row.kink != ""), "")
+    checked = sum(row.where != "direction" for row in rows)
+    return replace(worst, checked=checked, kink=kink)
 
 
 def _probes(x, entries, rng):
@@ -322,40 +384,62 @@ def _probes(x, entries, rng):
         yield index, unit
 
 
-def _compare(f, point, name, grad, floor, where, direction):
-    """The written derivative along a direction and the numerical one, by the better method."""
-    written = float(np.sum(grad * direction))
-    # a sum over all entries has the rounding error of its terms
-    scale = max(floor, 1e-4 * float(np.sum(np.abs(grad * direction))))
+class Comparison:
+    """Compares the written derivatives along directions with numerical ones."""
 
-    def row(numeric, method):
-        error = abs(written - numeric) / max(abs(written), abs(numeric), scale)
-        error = float(error) if np.isfinite(error) else float("inf")
-        return Row(name, grad.shape, error, where, written, numeric, method, 1)
+    def __init__(self, box, written, floor):
+        self.box, self.written, self.floor = box, written, floor
+        self._moved = None
 
-    exact = _complex_step(f, point, name, direction)
-    if exact is not None and row(exact, "complex step").passed:
-        return row(exact, "complex step")
-    # Either the gradient is wrong, or the function breaks the complex step (abs, conjugate, a cast).
-    central = _central_difference(f, point, name, direction)
-    if exact is not None and abs(exact - central) <= 1e-4 * max(abs(exact), abs(central), scale):
-        return row(exact, "complex step")
-    return row(central, "central differences")
+    def row(self, derivative, where, direction):
+        dout, grad = self.box.dout, np.real(self.written[derivative.name])
+        written = float(np.sum(grad * direction))
+        # a sum over all entries has the rounding error of its terms
+        scale = max(self.floor, 1e-4 * float(np.sum(np.abs(grad * direction))))
+        scale = max(scale, derivative.noise / derivative.tolerance)
 
+        def compared(numeric):
+            error = abs(written - numeric) / max(abs(written), abs(numeric), scale)
+            error = float(error) if np.isfinite(error) else float("inf")
+            numbers = (error, where, written, numeric, derivative.method, 1)
+            return Row(derivative.name, grad.shape, *numbers, tolerance=derivative.tolerance)
 
-def _complex_step(f, point, name, direction):
-    """Im f(x + ih d) / h, or None where f does not take complex numbers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", np.exceptions.ComplexWarning)
-        try:
-            value = f({**point, name: point[name] + 1j * COMPLEX_H * direction})
-        except (TypeError, np.exceptions.ComplexWarning):
-            return None
-    return float(np.imag(value) / COMPLEX_H) if np.iscomplexobj(value) else None
+        slope, may_kink = derivative.along(direction)
+        row = compared(float(np.sum(slope * dout)))
+        if row.passed or not may_kink:
+            return row
+        nearer = compared(float(np.sum(derivative.central(direction, 1e-7) * dout)))
+        if nearer.passed:
+            return nearer
+        sides = derivative.sides(direction)
+        if sides is not None and self._is_one_of_several(derivative.name, sides, written, direction):
+            return replace(row, error=0.0, kink=where)
+        return row
 
+    def _is_one_of_several(self, name, sides, written, direction):
+        """Whether written lies between the derivatives to both sides, or the gradient is right nearby."""
+        left, right = (side * self.box.dout for side in sides)
+        low, high = np.sum(np.minimum(left, right)), np.sum(np.maximum(left, right))
+        slack = 1e-5 * max(abs(low), abs(high), self.floor)
+        return low - slack <= written <= high + slack or self._is_right_nearby(name, direction)
 
-def _central_difference(f, point, name, direction):
-    h = H / max(1.0, float(np.max(np.abs(direction), initial=0.0)))
-    above = f({**point, name: point[name] + h * direction})
-    below = f({**point, name: point[name] - h * direction})
-    return float((above - below) / (2 * h))
+    def _is_right_nearby(self, name, direction):
+        moved, grads = self._nearby()
+        if _fault(grads[name], moved[name]):
+            return False
+        derivative = Derivative(self.box.value, moved, name, self.box.dout)
+        numeric = float(np.sum(derivative.along(direction)[0] * self.box.dout))
+        written = float(np.sum(grads[name] * direction))
+        size = max(abs(written), abs(numeric), self.floor)
+        return math.isclose(written, numeric, rel_tol=0, abs_tol=10 * derivative.tolerance * size)
+
+    def _nearby(self):
+        """A point close by, off the kinks, and the gradients there."""
+        if self._moved is None:
+            rng = np.random.default_rng(1)
+            point = {
+                name: a + 1e-3 * max(1e-3, float(np.max(np.abs(a), initial=0.0))) * rng.standard_normal(a.shape)
+                for name, a in self.box.point.items()
+            }
+            self._moved = point, self.box.gradients(point, self.box.dout)
+        return self._moved

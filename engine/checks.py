@@ -91,7 +91,7 @@ def check_norm(who, x, gamma, beta, param, ndim, known=("eps", "mode")):
 
 def check_groups(who, G, C):
     """G must divide the number of channels."""
-    if not isinstance(G, int | np.integer) or G < 1 or C % G:
+    if isinstance(G, bool) or not isinstance(G, int | np.integer) or G < 1 or C % G:
         raise ValueError(f"{who}: G = {G!r}, expected a divisor of C = {C}.")
 
 

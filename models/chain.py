@@ -130,12 +130,16 @@ class Chain:
         dx, grads = self.backward(share * dscores, caches, layers)
         return share * loss, dx, grads
 
+    def arguments(self, k, x, mode, start=0):
+        """What the forward of layer k gets."""
+        parameters = [self.params[name] for name in self.layers[k].names]
+        settings = [self._of_this_pass(s, k, mode, start) for s in self.layers[k].settings]
+        return x, *parameters, *settings
+
     def _call(self, k, x, mode, start=0):
         layer = self.layers[k]
-        parameters = [self.params[name] for name in layer.names]
-        settings = [self._of_this_pass(setting, k, mode, start) for setting in layer.settings]
         try:
-            return layer.forward(x, *parameters, *settings)
+            return layer.forward(*self.arguments(k, x, mode, start))
         except ValueError as error:
             raise ValueError(f"{self.name}, layer {layer.number}: {error}") from error
 

@@ -117,6 +117,21 @@ class Net:
         """What enters the last layer at test time: (N, ...)."""
         return self._passes.predict(self._as_input(X), len(self.layers) - 1)
 
+    def calls(self, X):
+        """What a pass in training calls, for a check of each layer by itself.
+
+        Returns a list of (title, forward, backward, forward's arguments, names of input and
+        parameters), the loss function, and the scores that it gets.
+        """
+        x, calls = self._as_input(X), []
+        for k, layer in enumerate(self._chain.layers):
+            title = f"layer {layer.number} ({self._rows[layer.number - 1][0]})"
+            arguments = self._chain.arguments(k, x, "train")
+            names = (f"input of layer {layer.number}", *layer.names)
+            calls.append((title, layer.forward, layer.backward, arguments, names))
+            x, _ = self._chain.forward(x, [k])
+        return calls, self._chain.loss, x
+
     def _with_penalty(self, loss, grads):
         if self.reg:
             for name, w in self.params.items():

@@ -1,0 +1,97 @@
+"""Numerical derivatives, along a direction, of a function of a dict of arrays.
+
+*Complex step* (Squire & Trapp 1998), f'(x) = Im f(x + ih) / h, subtracts nothing, so it is right to the
+last digits. It needs a function that takes complex numbers and loses no imaginary part on the way:
+abs, .real, np.var and a cast lose it in silence. So each array's complex step is compared once with
+*central differences*, (f(x + h) - f(x - h)) / 2h, and these take its place where the two differ.
+"""
+
+import warnings
+
+import numpy as np
+
+__all__ = ["COMPLEX_STEP", "CENTRAL", "Derivative"]
+
+COMPLEX_H = 1e-30
+COMPLEX_STEP, CENTRAL = "complex step", "central differences"
+
+
+class Derivative:
+    """Derivatives of f, a function of a dict of arrays, by one of them.
+
+    method     COMPLEX_STEP if the function takes it, else CENTRAL
+    tolerance  how far a right gradient may be from it, relatively
+    noise      the rounding error of its numbers, for outputs that are weighted by `weights`
+    """
+
+    def __init__(self, f, point, name, weights=1.0):
+        self.f, self.point, self.name = f, point, name
+        out = np.asarray(f(point))
+        self.eps = float(np.finfo(out.dtype if out.dtype.kind == "f" else np.float64).eps)
+        self.single = self.eps > 1e-10
+        self.h = 1e-2 if self.single else 1e-5
+        self._here, self._size = out.astype(np.float64), float(np.linalg.norm(out))
+        takes_complex = not self.single and self._takes_complex()
+        self.method = COMPLEX_STEP if takes_complex else CENTRAL
+        self.tolerance = 1e-10 if takes_complex else 3e-2 if self.single else 1e-5
+        self.noise = 0.0 if takes_complex else 10 * self.eps * np.linalg.norm(out * weights) / self.h
+
+    def along(self, direction):
+        """The derivative of out, shaped as out, and whether a kink may lie there."""
+        if self.method == COMPLEX_STEP:
+            return self._complex_step(direction), False
+        h = self.h / _length(direction)
+        above, below = self._at(h * direction), self._at(-h * direction)
+        bend = np.linalg.norm(above - 2 * self._here + below)
+        may_kink = bend > 1e-3 * np.linalg.norm(above - below) + 1e2 * self.eps * self._size
+        return (above - below) / (2 * h), may_kink and not self.single
+
+    def central(self, direction, h):
+        """Central differences with a step of h."""
+        h /= _length(direction)
+        return (self._at(h * direction) - self._at(-h * direction)) / (2 * h)
+
+    def sides(self, direction):
+        """The derivatives to the left and to the right, if they differ: then there is a kink."""
+        gaps = []
+        for h in (1e-6, 1e-7):
+            h /= _length(direction)
+            left = (self._here - self._at(-h * direction)) / h
+            right = (self._at(h * direction) - self._here) / h
+            gaps.append(np.linalg.norm(right - left))
+        size = max(np.linalg.norm(left), np.linalg.norm(right))
+        noise = 1e2 * self.eps * self._size / 1e-7
+        # where f is smooth, the gap shrinks with h
+        is_kink = gaps[1] > 1e-4 * size + noise and gaps[1] > 0.5 * gaps[0]
+        return (left, right) if is_kink else None
+
+    def _at(self, step):
+        return np.array(self.f({**self.point, self.name: self.point[self.name] + step}), np.float64)
+
+    def _takes_complex(self):
+        direction = np.random.default_rng(0).standard_normal(self.point[self.name].shape)
+        direction /= max(1.0, float(np.linalg.norm(direction)))
+        exact = self._complex_step(direction)
+        return exact is not None and any(
+            self._agree(exact, self.central(direction, h), h)
+            for h in (1e-5, 1e-7)  # the shorter step crosses fewer kinks
+        )
+
+    def _agree(self, exact, central, h):
+        size = max(np.linalg.norm(exact), np.linalg.norm(central))
+        return np.linalg.norm(exact - central) <= 1e-5 * size + 1e3 * self.eps * self._size / h
+
+    def _complex_step(self, direction):
+        """Im f(x + ih d) / h, or None where f does not take complex numbers."""
+        moved = self.point[self.name] + 1j * COMPLEX_H * direction
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)
+            try:
+                out = np.asarray(self.f({**self.point, self.name: moved}))
+            except Exception:  # the code of others: real numbers are tried next
+                return None
+        return np.imag(out) / COMPLEX_H if np.iscomplexobj(out) else None
+
+
+def _length(direction):
+    return max(1.0, float(np.max(np.abs(direction), initial=0.0)))
