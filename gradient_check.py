@@ -1,7 +1,7 @@
 """Numerical gradients, and reports that compare a written gradient with them.
 
-`check_layer`, `check_loss` and `check_model` differentiate by *complex step*, which is right to the last
-digits, or by central differences, right to about 1e-8, where a function does not take complex numbers
+`check_layer`, `check_loss` and `check_model` differentiate by *complex step*, which is right to the
+last digits, or by central differences, right to about 1e-8, where a function takes no complex numbers
 (engine/derivatives.py). They also watch the contract of layers.py: no argument is written to, two calls
 agree, a cache is all that backward needs. For each array that fails, doctor.py says what is wrong.
 
@@ -432,7 +432,7 @@ class Comparison:
         return 10 * max(abs(m - written) for m in moved)
 
     def _is_one_of_several(self, name, sides, written, direction):
-        """Whether written lies between the derivatives to both sides, or the gradient is right nearby."""
+        """Whether written lies between the derivatives to both sides, or is right close by."""
         left, right = (side * self.box.dout for side in sides)
         low, high = np.sum(np.minimum(left, right)), np.sum(np.maximum(left, right))
         slack = 1e-5 * max(abs(low), abs(high), self.floor)
@@ -453,7 +453,8 @@ class Comparison:
         if self._moved is None:
             rng = np.random.default_rng(1)
             point = {
-                name: a + 1e-3 * max(1e-3, float(np.max(np.abs(a), initial=0.0))) * rng.standard_normal(a.shape)
+                name: a
+                + 1e-3 * max(1e-3, float(np.max(np.abs(a), initial=0.0))) * rng.standard_normal(a.shape)
                 for name, a in self.box.point.items()
             }
             self._moved = point, self.box.gradients(point, self.box.dout)

@@ -34,7 +34,14 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     package_dir={"handgrad": "."},
-    packages=["handgrad", "handgrad.cs231n", "handgrad.data", "handgrad.engine", "handgrad.models"],
+    packages=[
+        "handgrad",
+        "handgrad.causes",
+        "handgrad.cs231n",
+        "handgrad.data",
+        "handgrad.engine",
+        "handgrad.models",
+    ],
     install_requires=["numpy>=2.0", "scipy", "matplotlib", "tqdm", "threadpoolctl", "pooch"],
     extras_require={
         "test": ["pytest", "hypothesis", "ruff", "build"],

@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-__all__ = ["COMPLEX_STEP", "CENTRAL", "Derivative"]
+__all__ = ["CENTRAL", "COMPLEX_STEP", "Derivative"]
 
 COMPLEX_H = 1e-30
 COMPLEX_STEP, CENTRAL = "complex step", "central differences"
@@ -22,17 +22,20 @@ class Derivative:
     method     COMPLEX_STEP if the function takes it, else CENTRAL
     tolerance  how far a right gradient may be from it, relatively
     noise      the rounding error of its numbers, for outputs that are weighted by `weights`
+
+    Give `method` if it is known, as for a function that differs little from another.
     """
 
-    def __init__(self, f, point, name, weights=1.0):
+    def __init__(self, f, point, name, weights=1.0, method=None):
         self.f, self.point, self.name = f, point, name
         out = np.asarray(f(point))
         self.eps = float(np.finfo(out.dtype if out.dtype.kind == "f" else np.float64).eps)
         self.single = self.eps > 1e-10
         self.h = 1e-2 if self.single else 1e-5
         self._here, self._size = out.astype(np.float64), float(np.linalg.norm(out))
-        takes_complex = not self.single and self._takes_complex()
-        self.method = COMPLEX_STEP if takes_complex else CENTRAL
+        if method is None:
+            method = CENTRAL if self.single or not self._takes_complex() else COMPLEX_STEP
+        self.method, takes_complex = method, method == COMPLEX_STEP
         self.tolerance = 1e-10 if takes_complex else 3e-2 if self.single else 1e-5
         self.noise = 0.0 if takes_complex else 10 * self.eps * np.linalg.norm(out * weights) / self.h
 

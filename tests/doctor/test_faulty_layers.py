@@ -1,11 +1,9 @@
-"""Backward passes with one mistake each, as students write them, and the cause that the doctor must name.
+"""Backward passes with one mistake each, as students write them, and the cause that must be named."""
 
-Each row: a name, the causes that are right, forward, backward, and the arguments of forward.
-"""
+# ruff: noqa: RUF059, NPY002  students unpack more than they use, and draw from the global generator
 
 import numpy as np
 import pytest
-from handgrad import layers as L
 from handgrad.gradient_check import check_layer
 
 ROWS = []
@@ -15,12 +13,11 @@ def rows(shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-def fault(cause, forward, *args, arrays=None):
+def fault(cause, forward, *args):
     """Enter a backward into the table."""
 
     def enter(backward):
-        causes = cause.split("|")
-        ROWS.append(pytest.param(causes, forward, backward, args, arrays, id=backward.__name__))
+        ROWS.append(pytest.param(cause, forward, backward, args, id=backward.__name__))
         return backward
 
     return enter
@@ -246,9 +243,9 @@ def relu_forward_in_place(dout, cache):
     return dout * (cache > 0)
 
 
-@fault("precision", relu, rows((4, 5)))
+@fault("precision", lambda x: (3 * relu(x)[0], x), rows((4, 5)))
 def relu_integers(dout, cache):
-    return (3 * dout * (cache > 0)).astype(int) // 3 * 0 + (dout * (cache > 0)).astype(int)
+    return (3 * dout * (cache > 0)).astype(int)
 
 
 def leaky(x, alpha=0.1):
@@ -296,8 +293,6 @@ def sigmoid_forgets_dout(dout, cache):
     return s * (1 - s)
 
 
-
-
 def tanh(x):
     return np.tanh(x), x
 
@@ -321,8 +316,8 @@ def tanh_zeros(dout, cache):
 
 
 def dropout(x, param):
-    np.random.seed(param["seed"])  # noqa: NPY002
-    mask = (np.random.rand(*x.shape) >= param["p"]) / (1 - param["p"])  # noqa: NPY002
+    np.random.seed(param["seed"])
+    mask = (np.random.rand(*x.shape) >= param["p"]) / (1 - param["p"])
     return x * mask, (param, mask)
 
 
@@ -362,7 +357,7 @@ def dropout_random(dout, cache):
     return dout * cache
 
 
-@fault("random|mask", dropout, rows((6, 5)), DROP)
+@fault("random", dropout, rows((6, 5)), DROP)
 def dropout_draws_again(dout, cache):
     param, mask = cache
     new = np.random.default_rng().random(dout.shape) >= param["p"]
@@ -570,8 +565,8 @@ def conv_back(dout, cache, assign_dx=False, assign_dw=False, rows=0, stride=None
     return dx, dw, db
 
 
-CONV = (rows((2, 2, 5, 5)), rows((2, 2, 3, 3), 1), rows(2, 2), {"stride": 1, "pad": 1})
-CONV0 = (*CONV[:3], {"stride": 2, "pad": 0})
+CONV = (rows((1, 2, 4, 4)), rows((2, 2, 3, 3), 1), rows(2, 2), {"stride": 1, "pad": 1})
+CONV0 = (rows((1, 2, 5, 5)), *CONV[1:3], {"stride": 2, "pad": 0})
 
 
 @fault("overwritten", conv, *CONV)
@@ -730,10 +725,8 @@ def avg_pool_assigns(dout, cache):
     return dx
 
 
-@pytest.mark.parametrize(("causes", "forward", "backward", "args", "arrays"), ROWS)
-def test_the_cause_is_named(causes, forward, backward, args, arrays):
+@pytest.mark.parametrize(("cause", "forward", "backward", "args"), ROWS)
+def test_the_cause_is_named(cause, forward, backward, args):
     report = check_layer(forward, backward, *args)
     assert not report
-    found = {d.cause for d in report.diagnoses}
-    assert found & set(causes), str(report)
-    assert len(found) == 1, str(report)
+    assert {d.cause for d in report.diagnoses} == {cause}, str(report)

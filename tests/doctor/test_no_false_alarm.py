@@ -44,14 +44,26 @@ def right(name, forward, backward, shapes, *settings, kinds=(normal, single)):
 # ---------------------------------------------------------------------------- handgrad's layers
 
 ALL = (normal, single, whole, large, small)
-AFFINE = [[(4, 2, 3), (6, 5), (5,)], [(1, 6), (6, 1), (1,)], [(3, 3), (3, 3), (3,)], [(7, 1), (1, 4), (4,)]]
+AFFINE = [
+    [(4, 2, 3), (6, 5), (5,)],
+    [(1, 6), (6, 1), (1,)],
+    [(3, 3), (3, 3), (3,)],
+    [(7, 1), (1, 4), (4,)],
+]
 right("affine", L.affine_forward, L.affine_backward, AFFINE, kinds=(normal, single, whole))
 for act in ("relu", "leaky_relu", "sigmoid", "tanh"):
     pair = (getattr(L, f"{act}_forward"), getattr(L, f"{act}_backward"))
     right(act, *pair, [[(4, 5)], [(1,)], [(2, 3, 2, 2)]], kinds=(normal, whole, small))
 for p, mode in itertools.product((0, 0.3, 0.9), ("train", "test")):
     param = {"p": p, "mode": mode, "seed": 1}
-    right(f"dropout-{p}-{mode}", L.dropout_forward, L.dropout_backward, [[(5, 4)], [(1, 3)]], param, kinds=(normal,))
+    right(
+        f"dropout-{p}-{mode}",
+        L.dropout_forward,
+        L.dropout_backward,
+        [[(5, 4)], [(1, 3)]],
+        param,
+        kinds=(normal,),
+    )
 NORM = [[(6, 4), (4,), (4,)], [(1, 4), (4,), (4,)], [(2, 3), (3,), (3,)], [(5, 1), (1,), (1,)]]
 right("batchnorm", L.batchnorm_forward, L.batchnorm_backward, NORM, {"mode": "train"}, kinds=ALL)
 right("batchnorm-test", L.batchnorm_forward, L.batchnorm_backward, NORM[:2], {"mode": "test"})
@@ -73,7 +85,13 @@ for size, stride in ((2, 2), (3, 1), (1, 1)):
         pair = (getattr(L, f"{name}_forward"), getattr(L, f"{name}_backward"))
         right(f"{name}-{size}-{stride}", *pair, POOL, param, kinds=(normal, whole))
 NAIVE = (L.max_pool_forward_naive, L.max_pool_backward_naive)
-right("max_pool_naive", *NAIVE, POOL, {"pool_height": 2, "pool_width": 2, "stride": 1}, kinds=(normal, whole))
+right(
+    "max_pool_naive",
+    *NAIVE,
+    POOL,
+    {"pool_height": 2, "pool_width": 2, "stride": 1},
+    kinds=(normal, whole),
+)
 right("affine_relu", U.affine_relu_forward, U.affine_relu_backward, AFFINE[:3], kinds=(normal, whole))
 CRP = (U.conv_relu_pool_forward, U.conv_relu_pool_backward)
 SETTINGS = ({"stride": 1, "pad": 1}, {"pool_height": 2, "pool_width": 2, "stride": 2})
@@ -116,7 +134,9 @@ def loop_relu_backward(dout, cache):
     return np.where(cache >= 0, dout, 0)
 
 
-right("relu-loops", loop_relu_forward, loop_relu_backward, [[(3, 4)], [(2, 2, 2)]], kinds=(normal, whole))
+right(
+    "relu-loops", loop_relu_forward, loop_relu_backward, [[(3, 4)], [(2, 2, 2)]], kinds=(normal, whole)
+)
 
 
 def abs_forward(x):
@@ -164,7 +184,9 @@ def softmax_backward(dout, p):
     return p * (dout - np.sum(dout * p, axis=1, keepdims=True))
 
 
-right("softmax", softmax_forward, softmax_backward, [[(3, 4)], [(1, 2)], [(4, 1)]], kinds=(normal, whole))
+right(
+    "softmax", softmax_forward, softmax_backward, [[(3, 4)], [(1, 2)], [(4, 1)]], kinds=(normal, whole)
+)
 
 
 def global_dropout_forward(x, p, seed):
@@ -265,7 +287,9 @@ def test_a_right_model_gets_no_diagnosis(model, kind, N):
 
 IMAGE_NETS = [
     lambda: ConvNet((2, "pool"), (4,), (1, 4, 4), 3, seed=0, normalization="batchnorm", dropout=0.2),
-    lambda: Net([BatchNorm(), AvgPool(2), (L.tanh_forward, L.tanh_backward), ReLU()], (3, 2, 2), seed=0),
+    lambda: Net(
+        [BatchNorm(), AvgPool(2), (L.tanh_forward, L.tanh_backward), ReLU()], (3, 2, 2), seed=0
+    ),
 ]
 
 
