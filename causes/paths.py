@@ -163,8 +163,8 @@ def _of_a_model(case):
         wrong = _wrong_for_single_examples(bias)
         if wrong:
             return Finding(
-                f"With one example at a time, {wrong} entries of the gradient of {bias.name} pass where "
-                "the forward pass is stopped, or the reverse; the others are right.",
+                f"With one example at a time, {wrong} entries of the gradient of {bias.name} pass "
+                "where the forward pass stops, or the reverse; the others are right.",
                 "Look at the activation after this layer: its mask is that of forward's input.",
                 0.9,
             )

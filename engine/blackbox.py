@@ -56,7 +56,7 @@ def fresh(arg):
 
 
 def equal(a, b):
-    """Whether two results are the same, number by number. What is no array of numbers counts as same."""
+    """Whether two results are the same, number by number. Not numbers: whether the shapes are."""
     try:
         a, b = np.asarray(a), np.asarray(b)
     except ValueError:  # rows of unequal lengths
@@ -299,7 +299,7 @@ class ModelBox:
     kind = "model"
 
     def __init__(self, model, X, y, seed=0):
-        self.model, self.X, self.labels = model, X, np.asarray(y)
+        self.model, self.X, self.labels = model, np.asarray(X), np.asarray(y)
         self.title = type(model).__name__
         self.who, self.args, self.place = f"{self.title}.loss", (), {}
         rng = np.random.default_rng([seed, 15])
@@ -315,9 +315,10 @@ class ModelBox:
     def call(self, values, X=None, y=None):
         """(loss, gradients) at these parameters."""
         X, y = (self.X, self.labels) if X is None else (X, y)
+        self.batch = X.copy(), y.copy()
         self.model.params.update({name: p.copy() for name, p in values.items()})
         try:
-            result = self.model.loss(X.copy(), y.copy())
+            result = self.model.loss(*self.batch)
         except Exception as error:
             raise Raised(self.who, error) from error
         if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
@@ -337,6 +338,10 @@ class ModelBox:
             Fact(name, "input changed", _entries(old, new, self.who, name))
             for name, old in self.point.items()
             if not equal(old, new := self.model.params[name])
+        ] + [
+            Fact(name, "input changed", _entries(old, new, self.who, name))
+            for name, old, new in zip("Xy", (self.X, self.labels), self.batch, strict=True)
+            if not equal(old, new)
         ]
         again, repeated = self.call(self.point)
         if not equal(loss, again):

@@ -908,6 +908,11 @@ ERRORS = [
         (x4, np.ones(3), np.ones(3), 2, {}),
         "G = 2, expected a divisor of C = 3",
     ),
+    (
+        L.spatial_groupnorm_forward,
+        (x4, np.ones(3), np.ones(3), True, {}),
+        "G = True, expected a divisor of C = 3",
+    ),
 ]
 
 
