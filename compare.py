@@ -33,6 +33,8 @@ from .callbacks import Callback
 from .engine.checkpoints import described, plain
 from .engine.executors import executor_on
 from .engine.files import in_use, kept_aside, remove_leftovers, written_whole
+from .engine.html import shown
+from .engine.html import table as html_table
 from .measures import ACCURACY, MEASURES
 
 __all__ = ["Comparison", "compare", "run_one"]
@@ -285,7 +287,7 @@ class Comparison:
         """The rows as text in columns, and what failed or was damaged."""
         lines = [
             self._titles(),
-            *(list(map(_shown, row.values())) for row in self.rows()),
+            *(list(map(shown, row.values())) for row in self.rows()),
         ]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = [
@@ -297,8 +299,12 @@ class Comparison:
     def markdown(self):
         """The rows as a Markdown table, and what failed or was damaged."""
         lines = [self._titles(), ["---"] * len(COLUMNS)]
-        lines += [list(map(_shown, row.values())) for row in self.rows()]
+        lines += [list(map(shown, row.values())) for row in self.rows()]
         return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + self._notes())
+
+    def _repr_html_(self):
+        rows = [list(map(shown, row.values())) for row in self.rows()]
+        return html_table(self._titles(), rows, "; ".join(self._notes()))
 
     def csv(self):
         """The rows with all their digits."""
@@ -341,9 +347,3 @@ def _by_epoch(run):
 
 def _mean(values):
     return float(np.mean(values)) if values else None
-
-
-def _shown(value):
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import optim
 from .callbacks import call_what_is_due, callbacks_for, watched
-from .engine import diagnosis
+from .engine import diagnosis, html
 from .engine.checkpoints import described, load_params
 from .engine.diagnosis import check_callable, check_count
 from .engine.errors import check_range, look_up, refuse_unknown
@@ -171,17 +171,31 @@ class Solver(Resumable):
         self.schedule = schedule or functools.partial(optim.epoch_decay, factor=lr_decay)
 
     def __repr__(self):
+        return "Solver: " + ";\n  ".join(self._facts())
+
+    def _repr_html_(self):
+        facts = html.table(("Solver",), [(fact,) for fact in self._facts()])
+        if not self.history:
+            return facts
+        head = [key.replace("acc", self.measure.label) for key in self.history[0]]
+        rows = [map(html.shown, record.values()) for record in self.history[-20:]]
+        return facts + html.table(head, rows, "the last 20 epochs" if len(self.history) > 20 else "")
+
+    def _facts(self):
+        """The net and its data, the rule, the course of the training."""
         parameters = sum(p.size for p in self.model.params.values())
         examples = f"{self.num_train} examples"
         if self.X_val is not None:
             examples += f", {len(self.X_val)} to validate"
         settings = "".join(f", {key} {value:g}" for key, value in self.optim_config.items())
+        if self.clip_norm is not None:
+            settings += f", clip_norm {self.clip_norm:g}"
         steps = self.iterations_per_epoch
         return (
-            f"Solver: {type(self.model).__name__} with {parameters} parameters on {examples};\n"
-            f"  {self.update_rule}{settings}; schedule {described(self.schedule)};\n"
-            f"  {self.num_epochs} epochs of {steps} steps, {self.batch_size} examples each; "
-            f"seed {self.seed}; {self.epoch} epochs and {self.iteration} steps done"
+            f"{type(self.model).__name__} with {parameters} parameters on {examples}",
+            f"{self.update_rule}{settings}; schedule {described(self.schedule)}",
+            f"{self.num_epochs} epochs of {steps} steps, {self.batch_size} examples each; "
+            f"seed {self.seed}; {self.epoch} epochs and {self.iteration} steps done",
         )
 
     # ------------------------------------------------------------------ training
@@ -271,15 +285,15 @@ class Solver(Resumable):
             loss, grads = self.model.loss(X, y)
         rate = self.learning_rate_at(step, self.epoch)
         if not np.isfinite(loss):
-            self._refuse(float(loss), X, grads, rate)
+            self._refuse(float(loss), X, y, grads, rate)
         if step == 0:
             diagnosis.check_gradients(self.trainable, grads)
         self.end_step(float(loss), *self._updated(grads, rate))
 
-    def _refuse(self, loss, X, grads, rate):
+    def _refuse(self, loss, X, y, grads, rate):
         """Raise DivergenceError: this loss is not finite."""
         self.loss_history[self.iteration :] = [loss]
-        facts = X, self.model.params, grads, self.epoch, rate
+        facts = X, y, self.model.params, grads, self.epoch, rate
         raise DivergenceError(diagnosis.divergence(self.loss_history, *facts))
 
     def _updated(self, grads, rate):

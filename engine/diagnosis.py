@@ -226,10 +226,10 @@ def _check_labels(split, y, classes):
 # ---------------------------------------------------------------------------- a loss that diverged
 
 
-def divergence(losses, X, params, grads, epoch, rate):
+def divergence(losses, X, y, params, grads, epoch, rate):
     """What is not finite first, and the likely cause, in words.
 
-    losses: the history, whose last entry is not finite.  X: the batch.  rate: of learning, or None.
+    losses: the history, whose last entry is not finite.  X, y: the batch.  rate: of learning, or None.
     """
     last = next((loss for loss in reversed(losses) if np.isfinite(loss)), None)
     came = (
@@ -241,18 +241,21 @@ def divergence(losses, X, params, grads, epoch, rate):
     for kind, arrays in (("parameter", params), ("gradient of", grads)):
         for name, array in arrays.items():
             if not np.all(np.isfinite(array)):
-                return f"{came} The first {kind} {name} that is not finite. {_cure(X, rate)}"
+                return f"{came} The first {kind} {name} that is not finite. {_cure(X, y, rate)}"
     sizes = {name: float(np.max(np.abs(p))) for name, p in params.items()}
     largest = max(sizes, key=sizes.get)
-    return f"{came} {largest} has grown to {sizes[largest]:.1e}. {_cure(X, rate)}"
+    return f"{came} {largest} has grown to {sizes[largest]:.1e}. {_cure(X, y, rate)}"
 
 
-def _cure(X, rate):
+def _cure(X, y, rate):
     cure = (
         "The learning rate is too high"
         if rate is None
         else f"The likely cause is the learning rate of {rate:g}: try {rate / 10:g}"
     )
-    scale = float(np.max(np.abs(X), initial=0.0))
-    unscaled = f", or scale the inputs, which go up to {scale:g}" if scale > LARGE_INPUT else ""
-    return f"{cure}{unscaled}."
+    numbers = {"inputs": X} | ({"targets": y} if np.asarray(y).dtype.kind == "f" else {})
+    for name, array in numbers.items():
+        scale = float(np.max(np.abs(array), initial=0.0))
+        if scale > LARGE_INPUT:
+            cure += f", or scale the {name}, which go up to {scale:g}"
+    return f"{cure}."

@@ -2,7 +2,14 @@
 
 from html import escape
 
-__all__ = ["table"]
+__all__ = ["shown", "table"]
+
+
+def shown(value):
+    """A value as a cell: four digits of a float, '-' for None."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def table(head, rows, caption=""):

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import layers as L
 from .. import recurrent as R
+from ..engine import html
 from ..engine.diagnosis import check_count
 from ..engine.errors import check_range, look_up, refuse_unknown
 from ..engine.passes import Passes
@@ -141,21 +142,32 @@ class Net:
         return loss, grads
 
     def _as_input(self, X):
-        X, dim = np.asarray(X), self.input_dim
+        X = np.asarray(X)
+        self._check_input("loss", X)
+        if self._reads_words:
+            return X
+        first = next(iter(self.params.values()), np.empty(0, self.dtype))
+        return X.astype(first.real.dtype, copy=False)
+
+    def _check_input(self, method, X):
+        dim = self.input_dim
         if self._reads_words:
             if X.ndim != 2 or X.dtype.kind not in "iu" or not X.shape[1]:
                 raise ValueError(
-                    f"{self.name}.loss: X has shape {X.shape} and dtype {X.dtype}, expected words "
+                    f"{self.name}.{method}: X has shape {X.shape} and dtype {X.dtype}, expected words "
                     "(N, T), integers."
                 )
-            return X
+            return
         flat = len(dim) == 1 and math.prod(X.shape[1:]) == dim[0]
         steps = len(dim) == 2 and X.ndim == 3 and X.shape[1] > 0 and X.shape[2] == dim[1]
         if X.ndim < 2 or not (flat or steps or X.shape[1:] == dim):
             expected = f"T, {dim[1]}" if len(dim) == 2 else ", ".join(map(str, dim))
-            raise ValueError(f"{self.name}.loss: X has shape {X.shape}, expected (N, {expected}).")
-        first = next(iter(self.params.values()), np.empty(0, self.dtype))
-        return X.astype(first.real.dtype, copy=False)
+            cure = " For one example, try X[None]." if X.shape == dim else ""
+            raise ValueError(
+                f"{self.name}.{method}: X has shape {X.shape}, expected (N, {expected}).{cure}"
+            )
+        if X.dtype.kind not in "biufc":
+            raise ValueError(f"{self.name}.{method}: X has dtype {X.dtype}, expected numbers.")
 
     def _as_targets(self, y, N):
         """Targets as the loss takes them; notes whether they are numbers."""
@@ -212,6 +224,7 @@ class Net:
         """A function of the scores of all examples."""
         check_count("batch_size", batch_size, who=f"{self.name}.{who}")
         X = np.asarray(X)
+        self._check_input(who, X)
         starts = range(0, max(1, len(X)), batch_size)  # no examples are a batch, too
         return np.concatenate([function(self.loss(X[k : k + batch_size])) for k in starts])
 
@@ -258,6 +271,17 @@ class Net:
         print(self)
 
     def __repr__(self):
+        return f"{self._title()}\n{_table(self._lines())}"
+
+    def _repr_html_(self):
+        head, *lines = self._lines()
+        return html.table(head, lines, self._title())
+
+    def _title(self):
+        return f"{self.name}: an example is {self.input_dim}"
+
+    def _lines(self):
+        """The summary as rows of cells, with its head and what there is in all."""
         lines = [("", "layer", "output", "parameters", "multiplications")]
         sizes, products, depth = [], [], 0
         for layer, (title, shape, names) in zip(self.layers, self._rows, strict=True):
@@ -268,8 +292,7 @@ class Net:
             products.append(layer.products or self._products(layer, shape))
             counts = (_shown(sizes[-1]), _shown(products[-1]))
             lines.append((str(layer.number), title, str(shape), *counts))
-        lines.append(("", "in all", "", _shown(sum(sizes)), _shown(sum(products))))
-        return f"{self.name}: an example is {self.input_dim}\n{_table(lines)}"
+        return [*lines, ("", "in all", "", _shown(sum(sizes)), _shown(sum(products)))]
 
     def _products(self, layer, shape):
         """Multiplications an example: each weight is used for each pixel, or step, of the output."""

@@ -114,6 +114,9 @@ def test_one_failure_is_reported_and_not_the_end(tmp_path, threads):
     result = compare(build, settings, seeds=3, folder=tmp_path, executor=threads)
     assert list(result.failures) == [("bad", 1)]
     assert "failed: bad, seed 1: RuntimeError: this one fails" in result.table()
+    assert (
+        "<caption>failed: bad, seed 1: RuntimeError: this one fails</caption>" in result._repr_html_()
+    )
     assert [row["runs"] for row in result.rows()] == [3, 2]
     CALLS.clear()
     compare(build, settings, seeds=3, folder=tmp_path, executor=threads)

@@ -9,6 +9,7 @@ from handgrad import Solver, compare, vis_utils
 from handgrad.layers import mse_loss, softmax_loss
 from handgrad.measures import ACCURACY, MEASURES, R_SQUARED
 from handgrad.models import Affine, Net, ReLU
+from handgrad.solver import DivergenceError
 from handgrad.stopping import patience
 
 SCORES = np.array([[1.0, 2.0], [3.0, 0.0], [0.0, 1.0]])
@@ -101,6 +102,8 @@ def test_what_is_printed_and_kept(capsys):
     record = solver.history[-1]
     assert (record["train_acc"], record["val_acc"]) == (train[-1], val[-1])
     assert record["train_rmse"] == pytest.approx(solver.model.loss(X, y)[0] ** 0.5)
+    assert "<th>train_R2</th>" in solver._repr_html_()
+    assert "<th>val_rmse</th>" in solver._repr_html_()
     solver.check_accuracy(X[:20], y[:20])
     assert solver.measured["rmse"] == record["val_rmse"]
 
@@ -125,6 +128,15 @@ def test_regression_resumes_bit_for_bit(tmp_path):
     drop = lambda history: [{**record, "seconds": 0} for record in history]  # noqa: E731
     assert drop(second.history) == drop(whole.history)
     assert second.best_val_acc == whole.best_val_acc
+
+
+def test_divergence_blames_targets_that_are_not_scaled():
+    X, y, _ = line()
+    solver = regress(X, 1e6 * y[:, 0], optim_config={"learning_rate": 10.0})
+    with pytest.raises(
+        DivergenceError, match=r"learning rate of 10: .*, or scale the targets, which go"
+    ):
+        solver.train()
 
 
 def test_a_loss_of_ones_own_gets_numbers_as_the_scores_are():
@@ -198,5 +210,8 @@ def test_a_comparison_says_what_is_measured(tmp_path, capsys):
     assert result.measure is R_SQUARED
     assert re.match("setting  runs  test R squared", result.table())
     assert "| test R squared |" in result.markdown()
+    page = result._repr_html_()
+    assert "<th>test R squared</th>" in page
+    assert f"<td>{result.rows()[0]['test_acc']:.4g}</td>" in page
     titles = [axes.get_title() for axes in result.figure().axes]
     assert titles == ["loss", "training R squared", "validation R squared"]

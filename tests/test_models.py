@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from handgrad import Solver
 from handgrad.gradient_check import check_model, eval_numerical_gradient, rel_error
 from handgrad.layers import softmax_loss
 from handgrad.models import (
@@ -625,6 +626,14 @@ WRONG_CALLS = [
         "the loss is svm_loss, .* expected a net with loss='softmax'",
     ),
     ({}, "predict", {"batch_size": 0}, "Net.predict: batch_size = 0, expected a whole number from 1"),
+    ({}, "predict", {"X": np.zeros(12)}, r"Net.predict: X has shape \(12,\), .* try X\[None\]"),
+    (
+        {},
+        "predict_proba",
+        {"X": np.zeros((2, 3))},
+        r"predict_proba: X has shape \(2, 3\), expected \(N, 12\)",
+    ),
+    ({}, "predict", {"X": [["a"] * 12]}, "Net.predict: X has dtype <U1, expected numbers"),
     ({}, "predict_proba", {"batch_size": 2.5}, "Net.predict_proba: batch_size = 2.5, expected a whole"),
 ]
 
@@ -633,4 +642,48 @@ WRONG_CALLS = [
 def test_wrong_calls_to_predict(settings, method, given, message):
     model = Net([Affine(4)], 12, **settings)
     with pytest.raises(ValueError, match=message):
-        getattr(model, method)(np.zeros((2, 12)), **given)
+        getattr(model, method)(**{"X": np.zeros((2, 12)), **given})
+
+
+def test_in_a_notebook_a_net_is_a_table():
+    model = Net([Affine(6), Pair(lambda x: (x, None), lambda dout, cache: dout), Affine(4)], 12)
+    page = model._repr_html_()
+    assert page.startswith(
+        "<table><caption>Net: an example is (12,)</caption><thead><tr><th></th><th>layer"
+    )
+    assert "<td>1</td><td>affine 6</td><td>(6,)</td><td>78</td><td>72</td>" in page
+    assert "<td>&lt;lambda&gt;</td>" in page
+    assert page.count("<tr>") == len(repr(model).splitlines()) - 1 == 5
+
+
+def test_an_interrupted_prediction_leaves_all_as_it_was(blobs):
+    """Also in the middle of a training with batch norm and dropout, which goes on bit for bit."""
+    runs = []
+    for interrupted in (False, True):
+        calls = []
+
+        def forward(x, calls=calls):
+            calls.append(1)
+            if len(calls) == fails_at:  # noqa: B023 - as it is then
+                raise KeyboardInterrupt
+            return x, None
+
+        fails_at = None
+        layers = [
+            Affine(8),
+            BatchNorm(),
+            ReLU(),
+            Dropout(0.3),
+            (forward, lambda dout, _: dout),
+            Affine(3),
+        ]
+        model = Net(layers, 5, seed=0)
+        solver = Solver(model, blobs, batch_size=20, num_epochs=3, verbose=False, seed=0)
+        for _ in solver.epochs():
+            if interrupted:
+                for predict in (model.predict, model.predict_proba, solver.predict):
+                    fails_at = len(calls) + 2
+                    with pytest.raises(KeyboardInterrupt):
+                        predict(blobs["X_train"], batch_size=30)
+        runs.append((solver.loss_history, model.predict_proba(blobs["X_val"]).tolist()))
+    assert runs[0] == runs[1]

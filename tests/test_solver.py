@@ -1,6 +1,7 @@
 """The Solver: what the documents rely on, what the course's code got wrong, and resuming."""
 
 import functools
+import html
 import subprocess
 import sys
 import textwrap
@@ -869,6 +870,23 @@ def test_repr_says_what_it_will_do(blobs):
         "0 epochs and 0 steps done",
     ):
         assert part in text
+
+
+def test_in_a_notebook_a_solver_is_what_it_says_and_its_epochs(blobs):
+    solver = solve(blobs, num_epochs=22, clip_norm=2.0)
+    page = solver._repr_html_()
+    for fact in repr(solver).removeprefix("Solver: ").split(";\n  "):
+        assert f"<td>{html.escape(fact)}</td>" in page
+    assert "clip_norm 2" in page
+    assert page.count("<table>") == 1
+    solver.train()
+    page = solver._repr_html_()
+    assert page.count("<table>") == 2
+    assert "<th>epoch</th><th>loss</th><th>train_acc</th><th>val_acc</th>" in page
+    assert "<caption>the last 20 epochs</caption>" in page
+    assert "<td>22</td>" in page
+    assert f"<td>{solver.history[-1]['loss']:.4g}</td>" in page
+    assert "<td>2</td><td>" not in page
 
 
 # ---------------------------------------------------------------------------- settings of the process

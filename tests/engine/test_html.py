@@ -2,7 +2,8 @@
 
 from html.parser import HTMLParser
 
-from handgrad.engine.html import table
+import pytest
+from handgrad.engine.html import shown, table
 
 
 class Cells(HTMLParser):
@@ -23,3 +24,10 @@ def test_cells_come_back_as_they_were():
     expected = [("caption", "a < b"), ("th", "name"), ("th", "shape"), ("td", "W1"), ("td", "(3, 4)")]
     assert reader.cells == [*expected, ("td", "<b>"), ("td", "a & b")]
     assert "b" not in reader.tags
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"), [(None, "-"), (0.123456, "0.1235"), (3, "3"), ("a", "a"), (1e-9, "1e-09")]
+)
+def test_cells(value, cell):
+    assert shown(value) == cell
