@@ -74,9 +74,9 @@ class _NetEstimator(BaseEstimator):
             verbose=self.verbose,
             seed=seed,
         )
+        self.net_, self.loss_history_ = net, solver.loss_history  # usable after Ctrl-C, too
         with workers(self.workers):  # for the whole training: its epochs may be short
             solver.train()
-        self.net_, self.loss_history_ = net, solver.loss_history
         return self
 
     def _seed(self):
