@@ -1,6 +1,7 @@
 """A page of the reference for each public module: reference/NAME.rst, made when the site is built."""
 
 import ast
+import contextlib
 import importlib
 import inspect
 import pkgutil
@@ -21,10 +22,15 @@ def setup(app):
 
 
 def public_modules():
-    """The modules at the top of the package that offer something: handgrad.layers and its like."""
-    names = (module.name for module in pkgutil.iter_modules(handgrad.__path__))
-    modules = [importlib.import_module(f"handgrad.{name}") for name in names if name not in INSIDE]
-    return [module for module in modules if module.__all__]
+    """The modules at the top of the package that offer something: handgrad.layers and its like.
+
+    One that needs an optional package which is not installed is left out.
+    """
+    modules = []
+    for name in {module.name for module in pkgutil.iter_modules(handgrad.__path__)} - INSIDE:
+        with contextlib.suppress(ImportError):
+            modules.append(importlib.import_module(f"handgrad.{name}"))
+    return sorted((module for module in modules if module.__all__), key=lambda module: module.__name__)
 
 
 def write_pages(folder):
