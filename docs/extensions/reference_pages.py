@@ -70,7 +70,8 @@ def in_order(module):
 def _entry(module, name):
     thing = getattr(module, name)
     if inspect.isclass(thing):
-        return f".. autoclass:: {name}\n   :members:"
+        # scikit-learn gives its estimators a method of its own, about a score's weights
+        return f".. autoclass:: {name}\n   :members:\n   :exclude-members: set_score_request"
     if not callable(thing):
         return f".. py:data:: {name}\n\n" + textwrap.indent(_content(thing), "   ")
     if thing.__module__ in {m.__name__ for m in public_modules()} - {module.__name__}:
