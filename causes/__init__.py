@@ -10,3 +10,5 @@
 
 doctor.py has their table.
 """
+
+__all__ = []
