@@ -51,8 +51,8 @@ def use(year, mine=None, only=None):
     """Let `import cs231n` find handgrad, as the edition of a year has it.
 
     year  of the edition, 2016 to 2026
-    mine  a Python file of yours: its functions that bear the name of a layer, a loss or an update rule
-          take the place of handgrad's
+    mine  a Python file of yours, or a module: its functions that bear the name of a layer, a loss or an
+          update rule take the place of handgrad's
     only  one of their names or a list of them: the others stay handgrad's
     Called again, it begins anew: with another year, a changed file, or no function of yours.
     """
@@ -69,16 +69,16 @@ def use(year, mine=None, only=None):
     stand_ins.provide(year)
     if mine is not None:
         names = replacing.take(mine, only)
-        print(f"handgrad.cs231n: {', '.join(names)} from {mine}, all else from handgrad.")
+        print(f"handgrad.cs231n: {', '.join(names)} yours, all else from handgrad.")
 
 
 def _folder_of_the_course():
-    """A folder cs231n on Python's path, such as the one beside a notebook; None if there is none."""
+    """A folder cs231n with code on Python's path, such as the one beside a notebook, or None."""
     spec = importlib.machinery.PathFinder.find_spec("cs231n")
     places = list(spec.submodule_search_locations or ()) if spec else []
     folder = Path(places[0]).resolve() if places else None
-    if folder is None or folder == Path(__file__).parent:
-        return None
+    if folder is None or folder == Path(__file__).parent or not any(folder.glob("*.py")):
+        return None  # no folder, this one, or one of data alone
     if folder not in TOLD:
         TOLD.add(folder)
         print(

@@ -48,6 +48,7 @@ def _with_course_cache(forward, backward):
 
 @functools.wraps(L.relu_forward)
 def _relu_forward(x):
+    x = np.asarray(x)
     out, _ = L.relu_forward(x)
     return out, x  # handgrad's backward asks where its cache is positive: of x and out the same
 

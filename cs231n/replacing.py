@@ -99,25 +99,34 @@ def _live(name, ours):
 # ---------------------------------------------------------------------------- a file of the student's
 
 
-def take(path, only=None):
-    """Put functions of a file into the course's modules: all that replace one, or `only` some names."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    file = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(file)
-    theirs = {name: f for name, f in vars(file).items() if _replaces(name, f, file)}
+def take(mine, only=None):
+    """Put functions of a file or a module into the course's modules: all, or `only` some.
+
+    Returns their names.
+    """
+    module = mine if isinstance(mine, types.ModuleType) else _run(mine)
+    theirs = {name: f for name, f in vars(module).items() if _replaces(name, f, module)}
     if not theirs:
         raise ValueError(
-            f"handgrad.cs231n.use: {path} has no function that replaces one of handgrad's, expected a "
+            f"handgrad.cs231n.use: {mine} has no function that replaces one of handgrad's, expected a "
             "name such as affine_backward."
         )
     only = theirs if only is None else [only] if isinstance(only, str) else only
-    refuse_unknown("handgrad.cs231n.use", only, theirs, f"functions for {path}")
+    refuse_unknown("handgrad.cs231n.use", only, theirs, f"functions for {mine}")
     for name in only:
         _put(name, theirs[name])
     return sorted(only)
 
 
-def _replaces(name, f, file):
-    places = [sys.modules[f"cs231n.{module}"]._given for module in ("layers", "fast_layers", "optim")]
-    made_here = callable(f) and getattr(f, "__module__", None) == file.__name__
-    return made_here and any(name in given for given in places)
+def _run(path):
+    """The module that a file makes, read anew and not kept."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _replaces(name, f, module):
+    places = [sys.modules[f"cs231n.{place}"]._given for place in ("layers", "fast_layers", "optim")]
+    made_there = callable(f) and getattr(f, "__module__", None) == module.__name__
+    return made_there and any(name in given for given in places)

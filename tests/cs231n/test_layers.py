@@ -61,6 +61,7 @@ def test_relus_cache_is_x():
     """One that a student's `x >= 0` needs: out is nowhere below 0."""
     x = np.array([-1.0, 0.0, 2.0])
     forward, backward = layers.PAIRS["relu"]
+    assert backward(np.ones(2), forward([-1, 1])[1]).tolist() == [0, 1]
     out, cache = forward(x)
     assert out.tolist() == [0, 0, 2]
     assert cache is x
@@ -78,6 +79,8 @@ def test_dropouts_cache(p_keeps, mode):
     dout = np.full((50, 40), 3.0)
     np.testing.assert_array_equal(backward(dout, cache), 3 * out)
     np.testing.assert_array_equal(backward(dout, (param, mask)), 3 * out)  # a student's forward
+    if mode == "test":
+        np.testing.assert_array_equal(backward(dout, (param, np.zeros_like(dout))), dout)
     zeros = 0 if mode == "test" else 0.75 if p_keeps else 0.25
     assert (out == 0).mean() == pytest.approx(zeros, abs=0.03)
     assert param == {"mode": mode, "p": 0.25, "seed": 1}

@@ -1,5 +1,8 @@
 """A student's function in the place of handgrad's: in nets, sandwiches and the Solver."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 from handgrad.engine import passes
@@ -302,10 +305,20 @@ sizes = []
 def relu_backward(dout, cache):
     sizes.append(len(dout))
     return mine.relu_backward(dout, cache)
-cs231n.layers.relu_backward = relu_backward
+original, cs231n.layers.relu_backward = cs231n.layers.relu_backward, relu_backward
 X, y = np.random.randn(100, 1, 8, 8), np.random.randint(3, size=100)
 model.loss(X, y)
 assert sizes == [100, 100]
+""")
+    run("""
+def softmax_loss(x, y):
+    sizes.append(len(y))
+    return mine.softmax_loss(x, y)
+cs231n.layers.relu_backward, cs231n.layers.softmax_loss = original, softmax_loss
+model.loss(X, y)
+assert sizes[2:] == [100]
+cs231n.layers.relu_backward = relu_backward
+model.loss(X, y)
 """)
     assert not model._passes._can_travel
     assert not passes._is_ours(cell["relu_backward"])
@@ -345,13 +358,17 @@ def test_messages(notebook, mine, cell, said):
 
 def test_a_file(notebook, mine, capsys):
     run = notebook(2019, mine=mine, only="relu_backward")
-    assert "relu_backward from" in capsys.readouterr().out
+    assert "handgrad.cs231n: relu_backward yours, all else from" in capsys.readouterr().out
     run("import cs231n.layers as l\nassert l.relu_backward.__module__ == 'mine'")
     run("assert l.affine_backward.__module__ != 'mine' and not hasattr(l, 'helper')")
     mine.write_text(MINE + "\n\ndef relu_backward(dout, cache):\n    return 2 * dout\n")
     notebook(2019, mine=str(mine))  # read anew
     run("import cs231n.layers as l\nassert l.relu_backward(1, None) == 2")
     run("assert l.affine_backward.__module__ == 'mine'")
+    module = types.ModuleType("mine")
+    exec(MINE, vars(module))
+    notebook(2019, mine=module, only=["relu_backward"])
+    assert sys.modules["cs231n.layers"].relu_backward is module.relu_backward
     with pytest.raises(
         ValueError, match="unknown functions for .*mine.py.*Did you mean 'relu_backward'"
     ):

@@ -82,6 +82,43 @@ def test_a_net_that_diverges_ends_with_its_best_parameters():
     assert len(run.loss_history) == 8
 
 
+def test_a_model_from_a_cell(notebook):
+    """One of the student's own, made of the course's layers, as solutions write it."""
+    cell = notebook(2019)("""
+from cs231n.layers import *
+from cs231n.layer_utils import *
+from cs231n.solver import Solver
+
+class MyNet(object):
+  def __init__(self, sizes=(4, 30, 3)):
+    self.bn_param, self.dropout_param = {'mode': 'train'}, {'mode': 'train', 'p': 0.9}
+    self.params = {'gamma': np.ones(sizes[1]), 'beta': np.zeros(sizes[1])}
+    for i in (1, 2):
+      self.params['W%d' % i] = 0.1 * np.random.randn(sizes[i - 1], sizes[i])
+      self.params['b%d' % i] = np.zeros(sizes[i])
+  def loss(self, X, y=None):
+    p = self.params
+    self.bn_param['mode'] = self.dropout_param['mode'] = 'test' if y is None else 'train'
+    h, first = affine_bn_relu_forward(X, p['W1'], p['b1'], p['gamma'], p['beta'], self.bn_param)
+    h, dropped = dropout_forward(h, self.dropout_param)
+    scores, second = affine_forward(h, p['W2'], p['b2'])
+    if y is None:
+      return scores
+    loss, dout = softmax_loss(scores, y)
+    dh, dW2, db2 = affine_backward(dout, second)
+    dx, dW1, db1, dgamma, dbeta = affine_bn_relu_backward(dropout_backward(dh, dropped), first)
+    return loss, {'W1': dW1, 'b1': db1, 'W2': dW2, 'b2': db2, 'gamma': dgamma, 'beta': dbeta}
+
+np.random.seed(231)
+X, y = np.random.randn(60, 4), np.arange(60) % 3
+X[np.arange(60), y] += 3
+solver = Solver(MyNet(), {'X_train': X, 'y_train': y, 'X_val': X, 'y_val': y}, num_epochs=15,
+                batch_size=20, update_rule='adam', optim_config={'learning_rate': 1e-2}, verbose=False)
+solver.train()
+""")
+    assert cell["solver"].best_val_acc > 0.95
+
+
 def test_keywords_are_the_courses():
     with pytest.raises(TypeError, match="expected optim_config={'learning_rate': 1}"):
         Solver(Counting(), data(), learning_rate=1)

@@ -69,7 +69,8 @@ def test_a_wrong_year(year):
         (2017, "normalization='batchnorm'", "a word of 2018 and later"),
         (2019, "use_batchnorm=True", "a word of 2016 and 2017"),
         (2019, "dropout_keep_ratio=0.5", "a word of 2021 and later"),
-        (2024, "dropout=0.5", "a word of 2016 to 2020"),
+        (2020, "dropout_keep_ratio=0.5", "a word of 2021 and later"),
+        (2021, "dropout=0.5", "a word of 2016 to 2020"),
         (2024, "drop=0.5", "no argument drop"),
         (2019, "dropout=0", "dropout = 0, expected .*It is the probability of keeping"),
         (2024, "dropout_keep_ratio=1.5", "dropout_keep_ratio = 1.5"),
@@ -123,6 +124,12 @@ def test_a_folder_cs231n_does_not_shadow_it(notebook, tmp_path, monkeypatch, cap
     assert cell["r"] is cell["relu_forward"]
     notebook(2020)
     assert not capsys.readouterr().out  # said once
+
+
+def test_a_folder_of_data_is_no_such_folder(notebook, small_cifar, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    notebook(2019)
+    assert not capsys.readouterr().out
 
 
 def test_handgrads_own_folder_is_no_such_folder(notebook, monkeypatch, capsys):
