@@ -33,7 +33,7 @@ import numpy as np
 from .causes.case import Case, Finding, as_numbers, count
 from .causes.norms import statistics, wrong_axis
 from .causes.paths import detached, mask
-from .causes.penalties import regularisation, scaled_data_term
+from .causes.penalties import regularisation, scaled_data_term, turned_data_term
 from .causes.places import order, sums, transposed
 from .causes.ratios import factor, precision, sign
 from .causes.windows import border, overwritten
@@ -112,6 +112,7 @@ CAUSES = [
     ("sum", sums),
     ("transposed", transposed),
     ("regularisation", regularisation),
+    ("sign", turned_data_term),
     ("factor", factor),
     ("factor", scaled_data_term),
     ("precision", precision),
@@ -254,6 +255,7 @@ def of_numbered_layers(report):
     if not wrong:
         return
     number = max(wrong)
+    _hand_down(report, {name for name, n in numbers.items() if n == number})
     own = [name for name, n in numbers.items() if n == number]
     right = [name for name in own if name not in failed]
     above = [name for name, n in numbers.items() if n > number]
@@ -267,3 +269,14 @@ def of_numbered_layers(report):
         )
     else:
         report.layer = f"layer {number} ({names}), the last one, or the loss"
+
+
+def _hand_down(report, first):
+    """Give what is not explained by itself the cause found in the first wrong layer."""
+    found = next((d for d in report.diagnoses if d.array in first and d.cause != "unknown"), None)
+    if found:
+        words = f"What reaches it from above is wrong, see {found.array}: {found.evidence}"
+        report.diagnoses = [
+            replace(found, array=d.array, evidence=words) if d.cause == "unknown" else d
+            for d in report.diagnoses
+        ]

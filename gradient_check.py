@@ -262,7 +262,7 @@ def check_model(model, X, y, entries=30, seed=0):
     with _restored(model):
         box = ModelBox(model, X, y, seed)
         report = _report(box, entries, seed)
-        if not report and hasattr(model, "calls"):
+        if not report and hasattr(model, "layer_calls"):
             of_layers(report, _layer_reports(model, box, entries, seed))
         elif not report:
             of_numbered_layers(report)
@@ -272,7 +272,7 @@ def check_model(model, X, y, entries=30, seed=0):
 def _layer_reports(model, box, entries, seed):
     """(title, names of its arrays, report) of a net's loss and layers, from the loss down."""
     model.params.update(box.point)
-    calls, loss, scores = model.calls(box.X)
+    calls, loss, scores = model.layer_calls(box.X)
     yield "the loss", ["scores"], _report(LossBox(loss, scores, box.labels), entries, seed)
     for title, forward, backward, args, names in reversed(calls):
         yield title, names, _report(LayerBox(forward, backward, args, seed), entries, seed)
@@ -318,7 +318,8 @@ def _compared(box, entries, seed):
             report.rows.append(_no_numbers(name, x, fault.cause))
         else:
             row = _row(comparison, name, _probes(x, entries, rng))
-            report.rows.append(replace(row, fault=row.fault or fault.cause) if fault else row)
+            cause = fault.cause if fault else _short(written[name])
+            report.rows.append(replace(row, fault=row.fault or cause))
     if facts or set(written) - set(box.point) or not all(_is_clean(row) for row in report.rows):
         report.diagnoses = diagnose(box, written, report.rows, facts)
     return report
@@ -354,6 +355,12 @@ def _fault(grad, x):
     if not np.all(np.isfinite(grad)):
         return "not finite"
     return ""
+
+
+def _short(grad):
+    """'of float32' for a gradient shorter than the float64 of its array, else ''."""
+    dtype = getattr(grad, "dtype", np.dtype(float))
+    return f"of {dtype}" if dtype.kind == "f" and dtype.itemsize < 8 else ""
 
 
 def _row(comparison, name, probes):

@@ -58,6 +58,15 @@ class Case:
         return self.box.dout.reshape(-1, 1) * self.jacobian
 
     @cached_property
+    def written_jacobian(self):
+        """The Jacobian by which backward multiplies, from a dout of 1 at each output, or None."""
+        outputs = self.box.unit_gradients if self.box.kind == "layer" else None
+        rows = [as_numbers(grads[self.name]) for grads in outputs or ()]
+        if not rows or any(row is None or row.shape != self.x.shape for row in rows):
+            return None
+        return np.reshape(rows, (len(rows), -1))
+
+    @cached_property
     def columns(self):
         """The entries that are differentiated, as flat indices."""
         if self.x.size <= MOST_ENTRIES:
@@ -66,7 +75,7 @@ class Case:
 
     @cached_property
     def _differentiated(self):
-        keep = self.box.out.size * len(self.columns) <= MOST_NUMBERS
+        keep = self.box.out.size * self.x.size <= MOST_NUMBERS
         J = np.full((self.box.out.size, self.x.size), np.nan) if keep else None
         numeric = np.full(self.x.size, np.nan)
         for k in self.columns:

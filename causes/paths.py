@@ -72,11 +72,13 @@ def _zero_slice(case):
         others = tuple(a for a in range(case.x.ndim) if a != axis)
         empty = np.all(zero, axis=others) & np.any(case.passes, axis=others)
         if not empty.all() and np.array_equal(case.wrong, case.passes & np.expand_dims(empty, others)):
-            which = ", ".join(map(str, np.flatnonzero(empty)[:5]))
+            which = np.flatnonzero(empty)
+            lone = np.sum(case.wrong) < 2 * len(which) or _at_the_edge(case, axis, which)
+            numbers = ", ".join(map(str, which[:5]))
             return Finding(
-                f"Written is 0 at index {which} of axis {axis}, the rest is right.",
+                f"Written is 0 at index {numbers} of axis {axis}, the rest is right.",
                 "Let backward reach these entries: a loop ends too early, or a part is not assigned.",
-                0.8,
+                0.8 if lone else 0.96,
             )
     words = case.where(case.wrong)
     return Finding(
@@ -84,6 +86,12 @@ def _zero_slice(case):
         "Let the gradient reach these entries.",
         0.85 if "right class" in words else 0.3,
     )
+
+
+def _at_the_edge(case, axis, which):
+    """Whether these are edges of images, see `border`."""
+    edges = (0, case.x.shape[axis] - 1)
+    return case.x.ndim > 2 and axis >= case.x.ndim - 2 and all(k in edges for k in which)
 
 
 # ---------------------------------------------------------------------------- masks
@@ -100,6 +108,9 @@ def mask(case):
     either = opened | closed
     if case.slopes is not None:
         return _of_slopes(case, opened, closed)
+    by_output = _of_outputs(case)
+    if by_output:
+        return by_output
     if (opened.any() and np.array_equal(either, case.wrong)) or _all_but_labels(case, either):
         return _passing(case, opened, closed, 0.95)
     if case.routes and opened.any():
@@ -121,6 +132,27 @@ def _of_slopes(case, opened, closed):
     if np.all(near[case.wrong]):
         return _passing(case, opened, closed, 1.0)
     return _passing(case, opened, closed, 0.9) if opened.any() else None
+
+
+def _of_outputs(case):
+    """By outputs: whether backward passes where no entry reaches the output, or the reverse."""
+    if case.jacobian is None or not case.known.all():
+        return None
+    right, written = case.jacobian, case.written_jacobian
+    if written is None or not np.any(right):
+        return None
+    limit = case.tolerance * np.max(np.abs(right))
+    off = np.any(np.abs(written - right) > limit, axis=1)
+    stopped, passed = (np.all(np.abs(J) <= limit, axis=1) for J in (right, written))
+    opened, closed = off & stopped, off & passed
+    if not np.any(off) or not np.array_equal(opened | closed, off) or np.all(closed):
+        return None
+    return Finding(
+        f"Of {off.size} outputs {opened.sum()} do not depend on {case.name}, but backward passes "
+        f"their dout; {closed.sum()} do, but backward stops it.",
+        "Make the mask of backward from what forward saw: the entries that passed, and only these.",
+        0.9,
+    )
 
 
 def _all_but_labels(case, either):

@@ -5,7 +5,7 @@ import numpy as np
 from .case import Finding, count
 from .ratios import named
 
-__all__ = ["regularisation", "scaled_data_term"]
+__all__ = ["regularisation", "scaled_data_term", "turned_data_term"]
 
 NAMES = ("reg", "regularization", "regularisation", "weight_decay", "l2", "lam", "lambda_")
 
@@ -31,6 +31,18 @@ def regularisation(case):
     return Finding(
         f"{said}: the penalty's gradient counts too much.",
         "Add reg * W once for a loss of 0.5 * reg * sum(W * W).",
+    )
+
+
+def turned_data_term(case):
+    """The data's gradient has the wrong sign, that of the penalty has not."""
+    c, d = _two_ratios(case)
+    if c is None or abs(d) < 1e-9 or abs(c + 1) > 1e-4:
+        return None
+    return Finding(
+        f"written = -numeric + {d:.4g} * {case.name}: the data's gradient has the wrong sign, the "
+        "penalty's has not.",
+        "Turn the sign of the gradient that comes from the loss.",
     )
 
 

@@ -88,7 +88,8 @@ def sums(case):
                 f"Written has the shape {w.shape}; its sum over {over} is the right gradient.",
                 f"Sum over {over}: what is used for every example adds up what comes back.",
             )
-    return _other_sum(case) or _part_of_the_batch(case) or _softmax_over_the_batch(case)
+    others = (_other_sum, _part_of_the_batch, _softmax_over_the_batch, _one_number)
+    return next(filter(None, (other(case) for other in others)), None)
 
 
 def _other_sum(case):
@@ -136,8 +137,21 @@ def _part_of_the_batch(case):
     ]
     for words, part in others:
         if case.is_written(part):
-            return Finding(f"Written is {words}.", "Sum over the whole batch, axis 0.")
+            strength = 0.95 if "but" in words else 1.0  # so may the last one of two that overwrite
+            return Finding(f"Written is {words}.", "Sum over the whole batch, axis 0.", strength)
     return None
+
+
+def _one_number(case):
+    """Written has one number at all entries, the right gradient has not."""
+    w, n = case.written, case.numeric
+    if w.size < 3 or not np.any(w) or np.ptp(w) > case.limit or np.ptp(n[case.known]) <= case.limit:
+        return None
+    return Finding(
+        f"Written is {w.flat[0]:.5g} at all {w.size} entries; the right ones differ.",
+        "Sum over the batch only, and keep the axis of the array.",
+        0.6,
+    )
 
 
 def _softmax_over_the_batch(case):

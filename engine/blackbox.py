@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+MOST_OUTPUTS = 300
+
 __all__ = ["Fact", "LayerBox", "LossBox", "ModelBox", "Raised", "raised"]
 
 
@@ -56,14 +58,28 @@ def fresh(arg):
 
 
 def equal(a, b):
-    """Whether two results are the same, number by number. Not numbers: whether the shapes are."""
+    """Whether two arrays hold the same numbers."""
+    return np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
+
+
+def repeated(a, b):
+    """Whether two results agree but for rounding, which may differ with the place in memory.
+
+    What is no array of numbers counts as the same, if its shape is.
+    """
     try:
         a, b = np.asarray(a), np.asarray(b)
     except ValueError:  # rows of unequal lengths
         return True
-    if a.dtype.kind not in "biufc" or b.dtype.kind not in "biufc":
+    if a.shape != b.shape or a.dtype.kind not in "biufc" or b.dtype.kind not in "biufc":
         return a.shape == b.shape
-    return np.array_equal(a, b, equal_nan=True)
+    digits = 1e3 * np.finfo(a.dtype if a.dtype.kind in "fc" else float).eps
+    finite = np.abs(a[np.isfinite(a)])
+    return np.allclose(a, b, rtol=digits, atol=digits * np.max(finite, initial=0.0), equal_nan=True)
+
+
+def _kind(a):
+    return f"an array of {a.dtype}" if isinstance(a, np.ndarray) else f"a {type(a).__name__}"
 
 
 def name_of(function):
@@ -83,6 +99,12 @@ class LayerBox:
         self.title, self.who = name_of(forward), name_of(backward)
         self.place = {f"argument {k}": k for k, a in enumerate(args) if floats(a)}
         self.point = {name: args[k].astype(np.float64) for name, k in self.place.items()}
+        if not self.point:
+            kinds = ", ".join(_kind(a) for a in args)
+            raise ValueError(
+                f"check_layer: {self.title} got {kinds}, expected an array of floats; "
+                "try x.astype(float)."
+            )
         self.rng = np.random.default_rng([seed, 15])  # not the caller's own: x must not be dout
         self.out, _ = self.forward(self.given(self.point))
         self.dout = self.rng.standard_normal(self.out.shape)
@@ -132,6 +154,14 @@ class LayerBox:
         _, cache = self.forward(self.given(values))
         return self.named(self.backward(dout.copy(), cache))
 
+    @cached_property
+    def unit_gradients(self):
+        """`gradients` for a dout of 1 at each output by itself; None if there are too many."""
+        if self.out.size > MOST_OUTPUTS:
+            return None
+        units = np.eye(self.out.size).reshape(-1, *self.out.shape)
+        return [self.gradients(self.point, unit) for unit in units]
+
     def named(self, grads):
         """The gradients by array. One too few is None; one too many has a name of its own."""
         grads = grads + [None] * (len(self.point) - len(grads))
@@ -145,7 +175,7 @@ class LayerBox:
         given = self.given(self.point)
         out, cache = self.forward(given)
         changed = self._changed(given, "forward")
-        if not equal(out, self.value(self.point)):
+        if not repeated(out, self.value(self.point)):
             words = "Two calls of forward with the same arguments gave different numbers."
             return [Fact(name, "random", words, breaks_off=True) for name in self.point]
         dout = self.dout.copy()
@@ -235,7 +265,7 @@ def _differing(names, first, second, cause, words):
     return [
         Fact(name, cause, words)
         for name, a, b in pairs
-        if (a is None) != (b is None) or not equal(a, b)
+        if (a is None) != (b is None) or not repeated(a, b)
     ]
 
 
@@ -283,7 +313,7 @@ class LossBox:
         if not equal(x, self.point["x"]):
             return [Fact("x", "input changed", _entries(self.point["x"], x, self.title, "x"))]
         second = self._call(self.point["x"].copy())
-        if not equal(first[0], second[0]) or not equal(first[1], second[1]):
+        if not repeated(first[0], second[0]) or not repeated(first[1], second[1]):
             words = "Two calls with the same arguments gave different numbers."
             return [Fact("x", "random", words, breaks_off=True)]
         return single_precision(self, f"The loss came in {self.out.dtype}")
@@ -343,11 +373,11 @@ class ModelBox:
             for name, old, new in zip("Xy", (self.X, self.labels), self.batch, strict=True)
             if not equal(old, new)
         ]
-        again, repeated = self.call(self.point)
-        if not equal(loss, again):
+        again, anew = self.call(self.point)
+        if not repeated(loss, again):
             words = f"The loss of the same batch was {loss} and then {again}."
             return [Fact(name, "random", words, breaks_off=True) for name in self.point]
-        first, second = ([g.get(name) for name in self.point] for g in (grads, repeated))
+        first, second = ([g.get(name) for name in self.point] for g in (grads, anew))
         words = "Two calls with the same batch gave different gradients."
         random = _differing(list(self.point), first, second, "random", words)
         return changed or random or single_precision(self, f"The loss came in {self.out.dtype}")

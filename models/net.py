@@ -118,7 +118,7 @@ class Net:
         """What enters the last layer at test time: (N, ...)."""
         return self._passes.predict(self._as_input(X), len(self.layers) - 1)
 
-    def calls(self, X):
+    def layer_calls(self, X):
         """What a pass in training calls, for a check of each layer by itself.
 
         Returns a list of (title, forward, backward, forward's arguments, names of input and

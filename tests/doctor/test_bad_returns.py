@@ -99,6 +99,15 @@ def test_forward_must_give_floats():
         check_layer(lambda x: (np.ones(3, int), None), right, X)
 
 
+@pytest.mark.parametrize(
+    ("args", "came"),
+    [((), ""), ((np.arange(3), 2), "an array of int64, a int"), (([1.0, 2.0],), "a list")],
+)
+def test_there_must_be_an_array_of_floats(args, came):
+    with pytest.raises(ValueError, match=f"got {came}, expected an array of floats"):
+        check_layer(lambda *args: (np.ones(3), None), right, *args)
+
+
 def test_an_exception_in_forward_is_passed_on():
     with pytest.raises(TypeError, match="missing 1 required positional argument"):
         check_layer(product, right, X)
