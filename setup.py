@@ -21,6 +21,7 @@ OPTIONAL = {
         "ipykernel",
         "pydata-sphinx-theme",
         "sphinx-mathjax-offline",
+        "scikit-learn",  # the reference shows the estimators
     ],
 }
 
@@ -42,7 +43,6 @@ setup(
         "handgrad.engine",
         "handgrad.models",
     ],
-    package_data={"handgrad.data": ["sonnets.txt"]},
     install_requires=["numpy>=2.0", "scipy", "matplotlib", "tqdm", "threadpoolctl", "pooch"],
     extras_require={
         "test": ["pytest", "hypothesis", "ruff", "build"],

@@ -124,18 +124,14 @@ class Net:
         Returns a list of (title, forward, backward, forward's arguments, names of input and
         parameters), the loss function, and the scores that it gets.
         """
-        chain, calls = self._chain, []
-
-        def noted(k, x):
-            layer = chain.layers[k]
+        x, calls = self._as_input(X), []
+        for k, layer in enumerate(self._chain.layers):
             title = f"layer {layer.number} ({self._rows[layer.number - 1][0]})"
-            arguments = chain.arguments(k, x, "train")
+            arguments = self._chain.arguments(k, x, "train")
             names = (f"input of layer {layer.number}", *layer.names)
             calls.append((title, layer.forward, layer.backward, arguments, names))
-            return chain.call(k, x, "train")
-
-        scores, _ = chain.walk(self._as_input(X), range(len(chain.layers)), noted)
-        return calls, chain.loss, scores
+            x, _ = self._chain.forward(x, [k])
+        return calls, self._chain.loss, x
 
     def _with_penalty(self, loss, grads):
         if self.reg:

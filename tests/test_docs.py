@@ -26,8 +26,58 @@ def text_of(path):
 
 @pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=lambda path: path.name)
 def test_links_to_files_lead_somewhere(path):
-    targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text_of(path))
+    text = re.sub(r"^```.*?^```$|`[^`\n]+`", "", text_of(path), flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
     assert [t for t in targets if not (path.parent / t).exists()] == []
+
+
+# ---------------------------------------------------------------------------- tutorials
+
+
+def cells_of(path, kind):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
+
+
+def test_tutorials_are_numbered_and_lead_on():
+    assert len(NOTEBOOKS) == 10
+    for number, path in enumerate(NOTEBOOKS, 1):
+        texts = cells_of(path, "markdown")
+        assert path.name.startswith(f"{number:02}_")
+        assert texts[0].startswith(f"# {number}. ")
+        following = NOTEBOOKS[number : number + 1]
+        assert all(f"]({other.name})" in texts[-1] for other in following)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_tutorial_ends_with_three_exercises(path):
+    last = cells_of(path, "markdown")[-1]
+    assert last.startswith("## Exercises\n")
+    numbers = re.findall(
+        r"^\*\*(\d)\.\*\* .*?^<details><summary>Answer</summary>\n\n", last, re.M | re.S
+    )
+    assert numbers == ["1", "2", "3"]
+    assert last.count("\n\n</details>\n") == last.count("<details>") == 3
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_tutorial_is_kept_without_its_results(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [c for c in code if c["outputs"] or c["execution_count"]] == []
+    assert max(len(source.splitlines()) for source in cells_of(path, "code")) <= 36
+
+
+def test_hidden_answers_are_found(extensions):
+    pytest.importorskip("nbformat")
+    from hidden_answers import answers, read
+
+    text = "```python\nshown\n```\n<details>\n\n```python\nx = 1\n```\n\n</details>\n"
+    assert answers(text) == ["x = 1\n"]
+    notebook = {"cells": [{"cell_type": "markdown", "metadata": {}, "id": "a", "source": text}]}
+    notebook |= {"metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    _, hidden = read(json.dumps(notebook)).cells
+    assert (hidden.source, hidden.metadata.tags) == ("x = 1\n", ["remove-cell"])
 
 
 # ---------------------------------------------------------------------------- the site's own code

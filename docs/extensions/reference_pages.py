@@ -1,7 +1,7 @@
 """A page of the reference for each public module: reference/NAME.rst, made when the site is built."""
 
 import ast
-import contextlib
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -17,20 +17,36 @@ INSIDE = {"engine", "tests", "benchmarks", "experiments", "examples", "docs", "s
 
 
 def setup(app):
-    app.connect("config-inited", lambda app, config: write_pages(Path(app.srcdir) / "reference"))
+    app.connect("config-inited", _write)
     return {"parallel_read_safe": True}
 
 
-def public_modules():
-    """The modules at the top of the package that offer something: handgrad.layers and its like.
+def _write(app, config):
+    from sphinx.util import logging
 
-    One that needs an optional package which is not installed is left out.
-    """
-    modules = []
-    for name in {module.name for module in pkgutil.iter_modules(handgrad.__path__)} - INSIDE:
-        with contextlib.suppress(ImportError):
-            modules.append(importlib.import_module(f"handgrad.{name}"))
-    return sorted((module for module in modules if module.__all__), key=lambda module: module.__name__)
+    write_pages(Path(app.srcdir) / "reference")
+    for module in modules_at_the_top():
+        if isinstance(module, ImportError):
+            logging.getLogger(__name__).warning(f"no page in the reference: {module}")
+
+
+def public_modules():
+    """The modules at the top of the package that offer something: handgrad.layers and its like."""
+    return [module for module in modules_at_the_top() if getattr(module, "__all__", None)]
+
+
+@functools.cache
+def modules_at_the_top():
+    """The modules for users; in the place of one whose extra is missing the ImportError."""
+    names = [module.name for module in pkgutil.iter_modules(handgrad.__path__)]
+    return [_imported(f"handgrad.{name}") for name in names if name not in INSIDE]
+
+
+def _imported(name):
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        return error
 
 
 def write_pages(folder):
