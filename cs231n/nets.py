@@ -45,8 +45,8 @@ class CourseNet:
         if theirs == self.theirs:
             return
         loss = theirs.get("softmax_loss", L.softmax_loss)
-        layers = [self._with_theirs(layer, theirs) for layer in self.layers]
-        self._connect(layers, loss, loss is L.softmax_loss, chain.seed, chain.params, chain.step)
+        linked = [self._with_theirs(layer, theirs) for layer in self.layers]
+        self._connect(linked, loss, loss is L.softmax_loss, chain.seed, chain.params, chain.step)
         self.theirs = theirs
 
     def _with_theirs(self, layer, theirs):
@@ -62,8 +62,8 @@ class CourseNet:
             forward = self._with_course_param(forward)
         return dataclasses.replace(
             layer,
-            forward=_gives_out(forward),
-            backward=_gives_gradients(backward, 1 + len(layer.names)),
+            forward=_gives_out(f"{kind}_forward", forward),
+            backward=_gives_gradients(f"{kind}_backward", backward, 1 + len(layer.names)),
             needs_batch=True,
             takes_parts=False,
             can_skip_dx=False,
@@ -92,20 +92,20 @@ class CourseNet:
         return with_course_param
 
 
-def _gives_out(forward):
+def _gives_out(name, forward):
     """The student's forward, whose result is looked at."""
 
     @functools.wraps(forward)
     def looked_at(*args):
         result = forward(*args)
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], np.ndarray)):
-            raise ValueError(f"{forward.__name__} gave {_said(result)}, expected an array and a cache.")
+            raise ValueError(f"{name} gave {_said(result)}, expected an array and a cache.")
         return result
 
     return looked_at
 
 
-def _gives_gradients(backward, count):
+def _gives_gradients(name, backward, count):
     """The student's backward, whose result is looked at."""
 
     @functools.wraps(backward)
@@ -113,9 +113,7 @@ def _gives_gradients(backward, count):
         result = backward(dout, cache)
         grads = result if isinstance(result, tuple) else (result,)
         if len(grads) != count or not all(isinstance(grad, np.ndarray) for grad in grads):
-            raise ValueError(
-                f"{backward.__name__} gave {_said(result)}, expected arrays, {count} in number."
-            )
+            raise ValueError(f"{name} gave {_said(result)}, expected arrays, {count} in number.")
         return grads
 
     return looked_at

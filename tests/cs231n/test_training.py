@@ -29,12 +29,13 @@ def data(N=10, val=4):
     }  # fmt: skip
 
 
-def test_batches_are_numpys(capsys):
+@pytest.mark.parametrize("samples", [5, 10, 1000, None])
+def test_batches_are_numpys(capsys, samples):
     """In the course's order: a batch, and after the first and at each epoch's end the examples whose
-    accuracy is measured.
+    accuracy is measured, if these are not all.
     """
     model = Counting()
-    run = Solver(model, data(), batch_size=3, num_epochs=2, num_train_samples=5, print_every=2)
+    run = Solver(model, data(), batch_size=3, num_epochs=2, num_train_samples=samples, print_every=2)
     model.asked.clear()
     np.random.seed(231)
     run.train()
@@ -42,7 +43,8 @@ def test_batches_are_numpys(capsys):
     for step in range(6):
         batches.append(rng.choice(10, 3).tolist())
         if step in (0, 2, 5):
-            asked += [rng.choice(10, 5).tolist(), [0, 1, 2, 3]]
+            drawn = rng.choice(10, 5).tolist() if samples == 5 else list(range(10))
+            asked += [drawn, [0, 1, 2, 3]]
     assert model.batches == batches
     assert model.asked == asked
     lines = capsys.readouterr().out.splitlines()
