@@ -113,7 +113,7 @@ def test_a_folder_cs231n_does_not_shadow_it(notebook, tmp_path, monkeypatch, cap
     """Also if it was imported before; what handgrad lacks comes from the folder."""
     folder_of_the_course(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    assert importlib.import_module("cs231n.layers").affine_forward == "of the folder"
+    assert importlib.import_module("cs231n.features").affine_forward == "of the folder"
     run = notebook(2019)
     said = capsys.readouterr().out
     assert str(tmp_path / "cs231n") in said
