@@ -1,5 +1,5 @@
 """Data sets: MNIST, CIFAR-10, digits.mat, digits drawn by the program, the course's spiral, and data of
-one's own from arrays, .npz and CSV files, DataFrames and folders of images.
+one's own from arrays, .npz and CSV files, DataFrames and folders of images; texts.
 
 A data set is a dict that the Solver takes. Its keys are X_train, y_train, X_val, y_val, X_test,
 y_test and `transform`, a function that turns a batch of images into the numbers that a net takes.
@@ -30,6 +30,7 @@ from .data.image_folder import load_image_folder
 from .data.mnist import load_mnist, read_idx
 from .data.pickles import load_pickle
 from .data.tables import load_csv, load_frame
+from .data.text import Characters, load_names, load_shakespeare, load_text, windows
 from .data.toys import spiral
 from .data.transforms import mean_image, normalize_images, one_hot, standardize, whitening
 
@@ -39,6 +40,7 @@ __all__ = [
     "DATA_SETS",
     "FONTS",
     "SOURCES",
+    "Characters",
     "default_data_dir",
     "download",
     "get_CIFAR10_data",
@@ -51,8 +53,11 @@ __all__ = [
     "load_frame",
     "load_image_folder",
     "load_mnist",
+    "load_names",
     "load_npz",
     "load_pickle",
+    "load_shakespeare",
+    "load_text",
     "mean_image",
     "normalize_images",
     "one_hot",
@@ -61,6 +66,7 @@ __all__ = [
     "split",
     "standardize",
     "whitening",
+    "windows",
 ]
 
 # The data sets that the command line knows: a loader for each name.

@@ -10,6 +10,7 @@ The first of them is *the* measure, and the others are kept beside it in `Solver
 (N, ..., C). Targets are labels (N, ...), one-hot rows or numbers (engine/targets.py).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from .engine.targets import as_numbers
 
-__all__ = ["ACCURACY", "MEASURES", "R_SQUARED", "Measure"]
+__all__ = ["ACCURACY", "BITS", "MEASURES", "R_SQUARED", "Measure"]
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,37 @@ def _r_squared(errors, y):
     }
 
 
+# ---------------------------------------------------------------------------- words
+# Words that are -1 do not count.
+
+
+def _nats(scores, y):
+    """[the sum of -log p of the words that came, how many were the likeliest, how many there are]"""
+    counts = y >= 0
+    scores, y = scores[counts].astype(np.float64), y[counts]  # (words, V)
+    scores -= scores.max(axis=-1, keepdims=True)
+    log_p = scores[np.arange(len(y)), y] - np.log(np.exp(scores).sum(axis=-1))
+    return np.array([-log_p.sum(), np.count_nonzero(_classes(scores) == y), len(y)])
+
+
+def _surprise(total, y):
+    """Bits a word, nats a word (the loss), the perplexity, and the share that was the likeliest."""
+    nats, right, words = total.tolist()
+    mean = nats / max(1, words)
+    perplexity = math.exp(min(mean, 700))
+    return {
+        "bits": mean / math.log(2),
+        "nats": mean,
+        "perplexity": perplexity,
+        "acc": right / max(1, words),
+    }
+
+
 # ---------------------------------------------------------------------------- tables
 
 ACCURACY = Measure("accuracy", "acc", _right, _accuracy, _classes, worst=-1.0, ideal=1.0)
 R_SQUARED = Measure("R squared", "R2", _squares, _r_squared, _outputs, worst=-np.inf, ideal=1.0)
+BITS = Measure("bits a word", "bits", _nats, _surprise, _classes, worst=np.inf, ideal=0.0)
 
-# By the kind of targets (engine/targets.py).
-MEASURES = {"labels": ACCURACY, "one-hot": ACCURACY, "numbers": R_SQUARED}
+# By the kind of targets (engine/targets.py); 'words' are labels at each step of a sequence.
+MEASURES = {"labels": ACCURACY, "one-hot": ACCURACY, "numbers": R_SQUARED, "words": BITS}

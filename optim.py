@@ -142,15 +142,25 @@ def adam(w, dw, learning_rate, beta1, beta2, epsilon, m, v, t):
 
 
 @update_rule(
-    learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, m=None, v=None, t=0, weight_decay=1e-2
+    learning_rate=1e-3,
+    beta1=0.9,
+    beta2=0.999,
+    epsilon=1e-8,
+    m=None,
+    v=None,
+    t=0,
+    weight_decay=1e-2,
+    least_ndim=0,
 )
-def adamw(w, dw, learning_rate, beta1, beta2, epsilon, m, v, t, weight_decay):
+def adamw(w, dw, learning_rate, beta1, beta2, epsilon, m, v, t, weight_decay, least_ndim):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019): as `adam`, from
     w * (1 - learning_rate * weight_decay) instead of w.
 
-    Settings: those of `adam`, and weight_decay (1e-2).  State: that of `adam`.
+    Settings: those of `adam`, weight_decay (1e-2), and least_ndim (0): arrays of fewer axes are not
+    decayed. 2 decays matrices, and neither biases nor gammas, as GPT-2 is trained.
+    State: that of `adam`.
     """
-    decayed = w * (1 - learning_rate * weight_decay)
+    decayed = w * (1 - learning_rate * weight_decay) if w.ndim >= least_ndim else w
     return adam.formula(decayed, dw, learning_rate, beta1, beta2, epsilon, m, v, t)
 
 

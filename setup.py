@@ -43,6 +43,7 @@ setup(
         "handgrad.engine",
         "handgrad.models",
     ],
+    package_data={"handgrad.data": ["sonnets.txt"]},
     install_requires=["numpy>=2.0", "scipy", "matplotlib", "tqdm", "threadpoolctl", "pooch"],
     extras_require={
         "test": ["pytest", "hypothesis", "ruff", "build"],

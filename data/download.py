@@ -28,6 +28,18 @@ SOURCES = {
         "folder": "",
         "files": {"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"},
     },
+    "shakespeare": {
+        "mirrors": (
+            "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",
+        ),
+        "folder": "text",
+        "files": {"input.txt": "6fb458f1232090904fb40fe944165e91"},
+    },
+    "names": {
+        "mirrors": ("https://raw.githubusercontent.com/karpathy/makemore/master/",),
+        "folder": "text",
+        "files": {"names.txt": "401b3c4cac9e28a586ed15e81256680d"},
+    },
 }
 
 
@@ -61,7 +73,7 @@ def find(data_dir, what, *names):
 
 
 def download(name, data_dir=None, mirrors=None, progress=True):
-    """Fetch 'mnist' or 'cifar10' into data_dir and return the paths of its files.
+    """Fetch a data set of SOURCES, such as 'mnist', into data_dir and return the paths of its files.
 
     data_dir: None means the default folder.  mirrors: addresses of folders to try in turn; None
     means those of SOURCES.  progress: show a bar.

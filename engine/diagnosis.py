@@ -197,7 +197,8 @@ def _check_finite(name, array):
 
 
 def checked_targets(targets, outputs, takes_numbers):
-    """The kind of the targets {split: y} (targets.py), if they fit the model and each other.
+    """The kind of the targets {split: y} (targets.py), if they fit the model and each other; 'words'
+    for labels at each step.
 
     outputs: the shape of one example's scores.  takes_numbers: whether the model learns numbers.
     """
@@ -208,14 +209,14 @@ def checked_targets(targets, outputs, takes_numbers):
             _check_labels(split, y, outputs[-1])
     if ("labels" if kinds["train"] == "numbers" else "numbers") in kinds.values():
         raise ValueError(f"Solver: the targets are {kinds}, expected the same kind in both.")
-    return kinds["train"]
+    return "words" if kinds["train"] == "labels" and len(outputs) > 1 else kinds["train"]
 
 
 def _check_labels(split, y, classes):
-    """Raise ValueError if a label is not one of the model's classes."""
-    wrong = np.argwhere((y < 0) | (y >= classes))
-    if len(wrong):
-        at = tuple(wrong[0].tolist())
+    """Raise ValueError if a label is not one of the model's classes. A word may be -1, not to count."""
+    least = 0 if y.ndim == 1 else -1
+    if not (least <= y.min() and y.max() < classes):  # windows of a text are large: no array for them
+        at = next(tuple(i.tolist()) for i in np.argwhere((y < least) | (y >= classes)))
         cure = "" if classes > 1 else f" To learn numbers, try y_{split}.astype(float)."
         raise ValueError(
             f"Solver: y_{split}[{', '.join(map(str, at))}] = {y[at]}, but the model has {classes} "

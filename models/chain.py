@@ -68,20 +68,20 @@ class Chain:
 
     def predict(self, x, layers):
         """The output of these layers at test time."""
-        return self._walk(x, layers, lambda k, x: (self._call(k, x, "test")[0], None))[0]
+        return self.walk(x, layers, lambda k, x: (self.call(k, x, "test")[0], None))[0]
 
     def forward(self, x, layers, start=0):
         """The output of these layers in training, and their caches."""
-        return self._walk(x, layers, lambda k, x: self._call(k, x, "train", start))
+        return self.walk(x, layers, lambda k, x: self.call(k, x, "train", start))
 
     def advance(self, x, states):
         """The output of all layers for the next steps of sequences, and the layers' states after them.
 
         states: one for each layer, from the call for the steps before; None at the beginning.
         """
-        return self._walk(x, range(len(self.layers)), lambda k, x: self._advanced(k, x, states[k]))
+        return self.walk(x, range(len(self.layers)), lambda k, x: self._advanced(k, x, states[k]))
 
-    def _walk(self, x, layers, call):
+    def walk(self, x, layers, call):
         """Through these layers: x, and what else call(k, x) -> x, more gives at each of them.
 
         What enters a residual branch is kept, and added to what leaves it.
@@ -136,7 +136,8 @@ class Chain:
         settings = [self._of_this_pass(s, k, mode, start) for s in self.layers[k].settings]
         return x, *parameters, *settings
 
-    def _call(self, k, x, mode, start=0):
+    def call(self, k, x, mode, start=0):
+        """Output and cache of layer k, whose name is put before what it refuses."""
         layer = self.layers[k]
         try:
             return layer.forward(*self.arguments(k, x, mode, start))
@@ -146,7 +147,7 @@ class Chain:
     def _advanced(self, k, x, state):
         layer = self.layers[k]
         if layer.advance is None:  # it treats each step by itself
-            return self._call(k, x, "test")[0], None
+            return self.call(k, x, "test")[0], None
         return layer.advance(x, state, *(self.params[name] for name in layer.names), *layer.settings)
 
     def _of_this_pass(self, setting, k, mode, start):

@@ -124,14 +124,18 @@ class Net:
         Returns a list of (title, forward, backward, forward's arguments, names of input and
         parameters), the loss function, and the scores that it gets.
         """
-        x, calls = self._as_input(X), []
-        for k, layer in enumerate(self._chain.layers):
+        chain, calls = self._chain, []
+
+        def noted(k, x):
+            layer = chain.layers[k]
             title = f"layer {layer.number} ({self._rows[layer.number - 1][0]})"
-            arguments = self._chain.arguments(k, x, "train")
+            arguments = chain.arguments(k, x, "train")
             names = (f"input of layer {layer.number}", *layer.names)
             calls.append((title, layer.forward, layer.backward, arguments, names))
-            x, _ = self._chain.forward(x, [k])
-        return calls, self._chain.loss, x
+            return chain.call(k, x, "train")
+
+        scores, _ = chain.walk(self._as_input(X), range(len(chain.layers)), noted)
+        return calls, chain.loss, scores
 
     def _with_penalty(self, loss, grads):
         if self.reg:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from handgrad import Solver, compare, vis_utils
 from handgrad.layers import mse_loss, softmax_loss
-from handgrad.measures import ACCURACY, MEASURES, R_SQUARED
+from handgrad.measures import ACCURACY, BITS, MEASURES, R_SQUARED
 from handgrad.models import Affine, Net, ReLU
+from handgrad.recurrent import word_softmax_loss
 from handgrad.solver import DivergenceError
 from handgrad.stopping import patience
 
@@ -215,3 +216,25 @@ def test_a_comparison_says_what_is_measured(tmp_path, capsys):
     assert f"<td>{result.rows()[0]['test_acc']:.4g}</td>" in page
     titles = [axes.get_title() for axes in result.figure().axes]
     assert titles == ["loss", "training R squared", "validation R squared"]
+
+
+# ---------------------------------------------------------------------------- words
+
+
+def test_bits_a_word_by_hand():
+    """Two words with probability 1/2 and 1/8, and one that does not count: (1 + 3) / 2 bits."""
+    p = np.array([[[1 / 2, 1 / 2], [1 / 8, 7 / 8], [0.9, 0.1]]])
+    y = np.array([[1, 0, -1]])
+    values = BITS.values(BITS.sums(np.log(p) + 3, y), y)
+    assert values["bits"] == pytest.approx(2)
+    assert values["nats"] == pytest.approx(2 * np.log(2))
+    assert values["perplexity"] == pytest.approx(4)
+    assert values["acc"] == 0
+    assert BITS.is_better(1.5, than=2.0)
+    assert not BITS.is_better(np.nan, than=BITS.worst)
+
+
+def test_bits_are_those_of_the_loss(rng):
+    scores, y = rng.standard_normal((3, 4, 5)), rng.integers(-1, 5, size=(3, 4))
+    total = sum(BITS.sums(scores[n : n + 1], y[n : n + 1]) for n in range(3))
+    assert BITS.values(total, y)["nats"] == pytest.approx(word_softmax_loss(scores, y)[0])

@@ -231,3 +231,13 @@ def test_clipping_refuses(max_norm):
         ValueError, match=r"clip_by_norm: max_norm = .*, expected a number in \(0, inf\]"
     ):
         optim.clip_by_norm({"W": np.ones(2)}, max_norm)
+
+
+@pytest.mark.parametrize(
+    ("least_ndim", "decays"), [(0, (True, True)), (2, (False, True)), (3, (False, False))]
+)
+def test_adamw_decays_arrays_of_so_many_axes(least_ndim, decays):
+    config = {"learning_rate": 0.1, "weight_decay": 0.5, "least_ndim": least_ndim}
+    for w, decayed in zip((np.ones(3), np.ones((2, 2))), decays, strict=True):
+        next_w, _ = UPDATE_RULES["adamw"](w, np.zeros_like(w), dict(config))
+        np.testing.assert_allclose(next_w, 0.95 if decayed else 1)

@@ -202,6 +202,13 @@ class TestEveryModel:
         net.summary()
         assert capsys.readouterr().out == f"{net!r}\n"
 
+    def test_its_calls_end_in_its_scores(self, model, settings, X, y):
+        net = model(**settings, **SMALL)
+        calls, loss, scores = net.calls(X)
+        assert len(calls) == len(net.layers)
+        assert scores.shape == net.loss(X).shape
+        assert np.isfinite(loss(scores, y.reshape(scores.shape) if y.dtype.kind == "f" else y)[0])
+
     def test_it_goes_into_a_file_and_comes_back(self, model, settings, X, y, tmp_path):
         net = model(**settings, **SMALL)
         again = load(net.save(tmp_path / "net"))
@@ -328,7 +335,8 @@ def test_a_solver_trains_a_language_model_and_the_workers_change_no_bit():
         rule = dict(update_rule="adam", optim_config={"learning_rate": 0.02}, num_epochs=6)
         solver = Solver(model, data, **rule, batch_size=16, verbose=False, seed=0, workers=count)
         solver.train()
-        assert solver.val_acc_history[-1] == 1
+        assert solver.history[-1]["val_acc"] == 1
+        assert solver.best_val_acc == min(solver.val_acc_history) < 0.3  # bits a word
         trained.append(model.params)
     for name, p in trained[0].items():
         np.testing.assert_array_equal(p, trained[1][name])

@@ -1,0 +1,128 @@
+"""Texts: characters as integers, windows of a long text, names, and sonnets that need no download.
+
+sonnets.txt: Shakespeare's sonnets 18, 29, 30, 55, 60, 65, 73, 116 and 130 (1609), in modern spelling.
+They are in the public domain.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..engine.randomness import generator
+from .download import find
+from .files import opened
+
+__all__ = ["Characters", "load_names", "load_shakespeare", "load_text", "windows"]
+
+MOST = 1 << 30  # bytes of a text
+
+
+@dataclass(frozen=True)
+class Characters:
+    """A vocabulary of characters. A character's word is its place in the string `characters`, which is
+    sorted: Characters("abc").encode("cab") is [2, 0, 1].
+    """
+
+    characters: str
+
+    def __len__(self):
+        return len(self.characters)
+
+    def encode(self, text):
+        """The words of a text, integers (T,). ValueError names a character that is not known."""
+        known, points = _points(self.characters), _points(text)
+        words = np.searchsorted(known, points).clip(max=len(known) - 1)
+        wrong = known[words] != points
+        if wrong.any():
+            raise ValueError(
+                f"Characters.encode: the text holds {text[wrong.argmax()]!r}, expected one of the "
+                f"{len(self)} characters {self.characters!r}."
+            )
+        return words.astype(np.min_scalar_type(len(known)))
+
+    def decode(self, words):
+        """The text of words (T,)."""
+        return "".join(self.characters[word] for word in words)
+
+
+def _points(text):
+    return np.frombuffer(text.encode("utf-32-le"), "<u4")
+
+
+def windows(words, length, stride=1):
+    """Windows of a long text, and the words that follow: X and y (N, length), y one step later.
+
+    words: (T,), integers.  stride: steps from the beginning of a window to that of the next one.
+    Both are views of the text and take no memory. Raises ValueError for a text without a window.
+    """
+    words = np.asarray(words)
+    if words.ndim != 1 or len(words) <= length:
+        raise ValueError(
+            f"windows: the text has shape {words.shape}, expected words (T,) with T above "
+            f"length = {length}."
+        )
+    both = np.lib.stride_tricks.sliding_window_view(words, length + 1)[::stride]
+    return both[:, :-1], both[:, 1:]
+
+
+def load_text(path=None, length=64, stride=None, val_share=0.1):
+    """Windows of a text file, character by character, as the Solver takes them.
+
+    path: a UTF-8 file; None for the sonnets that come with handgrad.
+    length: characters a window.  stride: from one training window to the next (None: length, and an
+    epoch reads each character once).  val_share: so much of the text, its end, is for validation, in
+    windows side by side. No window crosses the border.
+    Returns a dict with X_train, y_train, X_val, y_val and `vocabulary`, a Characters.
+    """
+    path = Path(__file__).with_name("sonnets.txt") if path is None else Path(path)
+    text = _read(path)
+    vocabulary = Characters("".join(sorted(set(text))))
+    words = vocabulary.encode(text) if text else np.empty(0, np.uint8)
+    end = int(len(words) * (1 - val_share))
+    try:
+        X_train, y_train = windows(words[:end], length, stride or length)
+        X_val, y_val = windows(words[end:], length, length)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    data = {"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val}
+    return data | {"vocabulary": vocabulary}
+
+
+def load_shakespeare(length=64, stride=None, data_dir=None):
+    """Tiny Shakespeare (Karpathy 2015), 1.1 million characters of plays, by `load_text`; the last tenth
+    is for validation.
+    """
+    path = find(data_dir, "shakespeare", "text/input.txt", "text/tinyshakespeare.txt")
+    return load_text(path, length, stride)
+
+
+def load_names(data_dir=None, seed=0):
+    """32,033 first names (Karpathy's makemore), one a row, to be learned character by character.
+
+    A row of X is the word 0, '.', and then the letters; y is the letters, then 0, which ends a name,
+    and -1 where nothing counts. A tenth each is for validation and test, drawn with `seed`.
+    Returns a dict with X_train, y_train, X_val, y_val, X_test, y_test and `vocabulary`.
+    """
+    path = find(data_dir, "names", "text/names.txt")
+    names = _read(path).split()
+    vocabulary = Characters("".join(sorted({".", *"".join(names)})))
+    length = max(map(len, names), default=0) + 1
+    X, y = np.zeros((len(names), length), np.int8), np.full((len(names), length), -1, np.int8)
+    for row, name in enumerate(names):
+        words = vocabulary.encode(name)
+        X[row, 1 : len(name) + 1] = y[row, : len(name)] = words
+        y[row, len(name)] = 0
+    order, tenth = generator(seed, "data").permutation(len(names)), len(names) // 10
+    parts = {"val": order[:tenth], "test": order[tenth : 2 * tenth], "train": order[2 * tenth :]}
+    data = {f"{a}_{part}": b[rows] for part, rows in parts.items() for a, b in (("X", X), ("y", y))}
+    return data | {"vocabulary": vocabulary}
+
+
+def _read(path):
+    with opened(path, MOST) as file:
+        raw = file.read()
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: no UTF-8 text ({error}).") from error
