@@ -2,6 +2,7 @@
 
 import functools
 import os
+import tracemalloc
 import zipfile
 
 import handgrad
@@ -301,6 +302,24 @@ def test_wrong_descriptions_name_the_file(tmp_path, key, value):
     write_checkpoint(path, arrays, meta)
     with pytest.raises(ValueError, match=r"net.npz: not a whole model \(.*written by Net.save\."):
         load(path)
+
+
+@pytest.mark.parametrize("widths", [[10**6], [100] * 300])
+def test_layers_that_are_not_in_the_file_take_no_memory(tmp_path, widths):
+    net = Net([Affine(100), Affine(100), Affine(4)], 12, seed=0)
+    path = net.save(tmp_path / "net")
+    arrays, meta = read_checkpoint(path)
+    layers = [{"layer": ["Affine", {"dict": [["width", width]]}]} for width in widths]
+    entry(meta["net"], "layers")[1] = layers
+    write_checkpoint(path, arrays, meta)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="there is no parameter of shape"):
+            load(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5e6
 
 
 @pytest.mark.parametrize(
