@@ -237,7 +237,7 @@ def of_layers(report, layers):
 def _adopt(report, title, names, found, above):
     """Take over the diagnoses found in one layer, but for the parameters above it."""
     report.layer = title
-    own = dict(zip([row.name for row in found.rows], names, strict=True))
+    own = dict(zip([row.name for row in found.rows], names, strict=False))
     faults = [d for d in found.diagnoses if d.cause != "kink"]
     inside = {own.get(d.array): replace(d, evidence=f"{title}: {d.evidence}") for d in faults}
     reaching = inside.get(names[0]) or replace(faults[0], evidence=f"{title}: {faults[0].evidence}")

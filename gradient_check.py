@@ -24,7 +24,7 @@ import numpy as np
 
 from .doctor import Diagnosis, diagnose, of_layers, of_numbered_layers
 from .engine import html
-from .engine.blackbox import LayerBox, LossBox, ModelBox, Raised, raised
+from .engine.blackbox import LayerBox, LossBox, ModelBox, Raised, floats, raised
 from .engine.derivatives import COMPLEX_STEP, Derivative
 
 __all__ = [
@@ -275,7 +275,9 @@ def _layer_reports(model, box, entries, seed):
     calls, loss, scores = model.layer_calls(box.X)
     yield "the loss", ["scores"], _report(LossBox(loss, scores, box.labels), entries, seed)
     for title, forward, backward, args, names in reversed(calls):
-        yield title, names, _report(LayerBox(forward, backward, args, seed), entries, seed)
+        arrays = [name for name, a in zip(names, args, strict=False) if floats(a)]
+        if arrays:
+            yield title, arrays, _report(LayerBox(forward, backward, args, seed), entries, seed)
 
 
 @contextlib.contextmanager

@@ -207,7 +207,7 @@ def precision(case):
     spread = np.mean(off > 1e-11 * case.scale) > 0.3 and np.max(off) < 1e-5 * case.scale
     limit = (2e-2 if dtype.itemsize < 4 else 1e-4) * case.scale
     if np.max(off) > limit or not (short or rounded or spread):
-        return None
+        return _half(case)
     came = f"came in {dtype}" if short else "is that of float32"
     return Finding(
         f"Written is right to {np.max(off) / case.scale:.0e} of the largest entry and no further: its "
@@ -215,6 +215,20 @@ def precision(case):
         "Keep the dtype of the arguments: np.zeros_like(x), no astype(np.float32).",
         1.0 if short or rounded else 0.7,
     )
+
+
+def _half(case):
+    """Whether written is the gradient for an array that was rounded to float16."""
+    box = case.box
+    for name, a in {**box.point, "dout": box.dout}.items() if box.kind == "layer" else ():
+        rounded = a.astype(np.float16).astype(np.float64)
+        point = {**box.point, name: rounded} if name in box.point else None
+        if case.would_be(box.value, point, rounded if name == "dout" else None):
+            return Finding(
+                f"Written is the gradient for {name} rounded to float16.",
+                "Keep the dtype of the arguments in the cache.",
+            )
+    return None
 
 
 def _integers(case, dtype):

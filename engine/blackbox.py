@@ -19,7 +19,7 @@ import numpy as np
 
 MOST_OUTPUTS = 300
 
-__all__ = ["Fact", "LayerBox", "LossBox", "ModelBox", "Raised", "raised"]
+__all__ = ["Fact", "LayerBox", "LossBox", "ModelBox", "Raised", "floats", "raised"]
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ class TestEveryModel:
 
     def test_its_calls_end_in_its_scores(self, model, settings, X, y):
         net = model(**settings, **SMALL)
-        calls, loss, scores = net.calls(X)
+        calls, loss, scores = net.layer_calls(X)
         assert len(calls) == len(net.layers)
         assert scores.shape == net.loss(X).shape
         assert np.isfinite(loss(scores, y.reshape(scores.shape) if y.dtype.kind == "f" else y)[0])
