@@ -31,7 +31,7 @@ from .data.mnist import load_mnist, read_idx
 from .data.pickles import load_pickle
 from .data.tables import load_csv, load_frame
 from .data.text import Characters, load_names, load_shakespeare, load_text, windows
-from .data.toys import spiral
+from .data.toys import adding_problem, parity, reversal, spiral
 from .data.transforms import mean_image, normalize_images, one_hot, standardize, whitening
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "FONTS",
     "SOURCES",
     "Characters",
+    "adding_problem",
     "default_data_dir",
     "download",
     "get_CIFAR10_data",
@@ -61,7 +62,9 @@ __all__ = [
     "mean_image",
     "normalize_images",
     "one_hot",
+    "parity",
     "read_idx",
+    "reversal",
     "spiral",
     "split",
     "standardize",

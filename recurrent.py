@@ -23,7 +23,7 @@ the loop, and the gradients of x, Wx, Wh and b after it.
 
 import numpy as np
 
-from .engine.arrays import as_float, as_floats, cast, widened
+from .engine.arrays import as_float, as_floats, cast, plus, widened
 from .engine.checks import check_dout
 from .engine.products import matmul
 from .engine.sequence_checks import (
@@ -135,7 +135,7 @@ def rnn_forward(x, h0, Wx, Wh, b):
     check_recurrent("rnn_forward", *arrays)
     x, h0, Wx, Wh, b = arrays
     x, states = steps(x), _states(h0, x, np.result_type(*arrays))
-    inputs = times(x, Wx) + b  # (T, N, H)
+    inputs = plus(times(x, Wx), b)  # (T, N, H)
     for a, prev_h, h in zip(inputs, states[:-1], states[1:], strict=True):
         np.tanh(a + prev_h @ Wh, out=h)
     return states[1:].swapaxes(0, 1), (x, states, Wx, Wh, h0.dtype, b.dtype)
@@ -213,7 +213,7 @@ def lstm_forward(x, h0, Wx, Wh, b):
     check_recurrent("lstm_forward", *arrays, blocks=4)
     x, h0, Wx, Wh, b = arrays
     x, states = steps(x), _states(h0, x, np.result_type(*arrays))
-    gates = (times(x, Wx) + b).astype(states.dtype, copy=False)  # (T, N, 4H), so far without prev_h
+    gates = plus(times(x, Wx), b).astype(states.dtype, copy=False)  # (T, N, 4H), without prev_h so far
     c, tanh_c = np.zeros_like(states), np.empty_like(states[1:])
     for t, a in enumerate(gates):
         a += states[t] @ Wh
@@ -317,7 +317,7 @@ def gru_forward(x, h0, Wx, Wh, bx, bh):
     x, h0, Wx, Wh, bx, bh = arrays
     check_recurrent("gru_forward", x, h0, Wx, Wh, bx, blocks=3, bh=bh)
     x, states = steps(x), _states(h0, x, np.result_type(*arrays))
-    gates = (times(x, Wx) + bx).astype(states.dtype, copy=False)  # (T, N, 3H), so far without u
+    gates = plus(times(x, Wx), bx).astype(states.dtype, copy=False)  # (T, N, 3H), without u so far
     u = np.empty_like(gates)
     for t, a in enumerate(gates):
         np.add(states[t] @ Wh, bh, out=u[t])
@@ -421,8 +421,7 @@ def temporal_affine_forward(x, w, b):
     check_affine_steps("temporal_affine_forward", x, w, b)
     by_step = lies_by_step(x)
     rows = as_rows(x, by_step)  # (N * T, D)
-    out = matmul(rows, w)
-    out = np.add(out, b, out=out if np.result_type(out, b) == out.dtype else None)
+    out = plus(matmul(rows, w), b)
     out = as_sequences(out, (*x.shape[:-1], len(b)), by_step)
     return out, (rows, by_step, w, b.dtype, out.shape)
 
