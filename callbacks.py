@@ -202,7 +202,8 @@ class Checkpoint(Callback):
         self.path = Path(path)
 
     def on_train_begin(self, solver):
-        remove_leftovers(self.path.parent, self.path.stem)
+        if solver.ranks.is_first:
+            remove_leftovers(self.path.parent, self.path.stem)
 
     def on_epoch_end(self, solver):
         solver.save_checkpoint(self.path)

@@ -16,6 +16,7 @@ from .engine.checkpoints import last_epoch
 from .engine.errors import look_up, refuse_unknown
 from .engine.executors import executor_on
 from .engine.files import in_use, remove_leftovers, written_whole
+from .engine.ranks import Single, communicator, end_all, meet, speaker
 from .models import ACTIVATIONS, INITIALIZERS, LOSSES, MODELS, POOLS
 from .models.net import keywords
 from .optim import UPDATE_RULES
@@ -65,15 +66,22 @@ def main(argv=None):
     """Run a command; returns the exit code.
 
     A user's mistake, and whatever the disk or the network refuses, is one line on stderr, and code 2.
+    Among processes that train together it ends all of them.
     """
-    args = _parser().parse_args(argv)
+    code = _run(_parser().parse_args(argv))
+    if code:
+        end_all(code)
+    return code
+
+
+def _run(args):
     try:
         return args.run(args)
     except (ValueError, TypeError, OSError, FloatingPointError, ImportError) as error:
-        print(" ".join(["handgrad:", _sentence(error), *_notes(error)]), file=sys.stderr)
+        print(f"handgrad: {speaker()}" + " ".join([_sentence(error), *_notes(error)]), file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
-        print(" ".join(["handgrad: stopped by you.", *_notes(error)]), file=sys.stderr)
+        print(f"handgrad: {speaker()}" + " ".join(["stopped by you.", *_notes(error)]), file=sys.stderr)
         return 130
 
 
@@ -216,21 +224,40 @@ def _scale(text):
 
 
 def train(args):
-    """Train, test once, and leave a run folder behind."""
+    """Train, test once, and leave a run folder behind. Under mpiexec all its processes train."""
+    comm = communicator()
+    if comm is not None and comm.Get_rank() > 0:
+        return _train_along(comm)
     folder, settings = _resumed(args) if args.resume else _new_run(args)
+    if comm is None and "ranks" in settings:
+        comm = Single()  # its bits are those of several
+    if comm is not None:
+        settings["ranks"] = comm.Get_size()
     with _what_is_safe(folder), in_use(folder):
         if not args.resume:
             _refuse_a_second_run(folder)
         remove_leftovers(folder)
+        if comm is not None:
+            comm.bcast(settings)
         data = _load(settings)
         with _named(folder / "settings.json") if args.resume else contextlib.nullcontext():
-            solver = _solver(settings, data, folder, quiet=args.quiet)
+            solver = _solver(settings, data, folder, args.quiet, comm)
         if args.resume:
             solver.load_checkpoint(folder / "checkpoint.npz")
         _write_json(folder / "settings.json", settings)
         for _ in solver.epochs():
             _write_history(folder / "history.csv", solver.history)
         _report(solver, data, folder)
+    if comm is not None:
+        meet(comm)
+    return 0
+
+
+def _train_along(comm):
+    """Take part in the training of the first process, which alone has a folder."""
+    settings = comm.bcast(None)
+    _solver(settings, _load(settings), None, True, comm).train()
+    meet(comm)  # the first process draws its pictures meanwhile
     return 0
 
 
@@ -291,7 +318,7 @@ def _checked_settings(path):
         settings = json.loads(path.read_text())
         if not isinstance(settings, dict) or not settings.keys() >= DEFAULTS.keys():
             raise ValueError(f"holds {settings!r:.60}, expected a dict with {sorted(DEFAULTS)}.")
-        refuse_unknown("settings", settings, [*DEFAULTS, *MODEL_OPTIONS])
+        refuse_unknown("settings", settings, [*DEFAULTS, *MODEL_OPTIONS, "ranks"])
         look_up("settings", DATA_SETS, settings["data"], "data")
         if not isinstance(settings["data_dir"], str | None):
             raise ValueError(f"data_dir = {settings['data_dir']!r}, expected a path or null.")
@@ -330,7 +357,7 @@ def build_model(settings, image_shape):
     return model(input_dim=input_dim, num_classes=10, seed=settings["seed"], **options)
 
 
-def _solver(settings, data, folder, quiet):
+def _solver(settings, data, folder, quiet, comm=None):
     from .solver import Solver
 
     rate = settings["learning_rate"]
@@ -345,6 +372,7 @@ def _solver(settings, data, folder, quiet):
         print_every=0,
         verbose=not quiet,
         checkpoint_name=folder and folder / "checkpoint",
+        comm=comm,
         seed=settings["seed"],
     )
 

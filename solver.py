@@ -18,6 +18,7 @@ from .engine.checkpoints import described, load_params
 from .engine.diagnosis import check_callable, check_count
 from .engine.errors import check_range, look_up, refuse_unknown
 from .engine.randomness import generator, new_seed
+from .engine.ranks import ranks_of
 from .engine.resuming import Resumable
 from .engine.workers import Later, session
 from .measures import MEASURES
@@ -70,6 +71,9 @@ class Solver(Resumable):
     callbacks          a list of callbacks, see callbacks.py
     workers            threads, or processes where parts are small, that share a batch's work (None:
                        one a processor); results are the same
+    comm               an mpi4py communicator, whose processes share each batch, such as
+                       MPI.COMM_WORLD. Each makes the same Solver and calls `train`; callbacks are
+                       called in all, and only the first process prints and saves (docs/scaling.md)
     seed               of batches, augmentation and accuracy samples; None draws one, kept in `seed`
 
     After training `model.params` is the best on the validation set (the last, if there is none).
@@ -104,6 +108,7 @@ class Solver(Resumable):
         trainable=None,
         callbacks=(),
         workers=None,
+        comm=None,
         seed=None,
         **unknown,
     ):
@@ -130,7 +135,9 @@ class Solver(Resumable):
         self.seed_was_given = seed is not None
         check_count("seed", seed, low=0, optional=True)
         self.seed = int(seed) if self.seed_was_given else new_seed()
-        self.verbose, self.print_line, self.workers = verbose, print, workers
+        self.ranks = ranks_of(comm, model, batch_size)
+        self.workers = self.ranks.threads if workers is None else workers
+        self.verbose, self.print_line = verbose and self.ranks.is_first, print
         self.validate_every = validate_every
         kept = dict(
             print_every=print_every, progress=progress, validate_every=validate_every, stop=stop
@@ -215,7 +222,7 @@ class Solver(Resumable):
         A loop may look at the solver, change it, or break off. At the end, and on a break, the best
         parameters are put in place.
         """
-        with session(self.workers) as threads, watched(self):
+        with session(self.workers) as threads, self.ranks.together(self), watched(self):
             while self.due or (self.epoch < self.num_epochs and not self.stop_training):
                 # The loss is looked at, so NumPy need not warn of overflow on the way to it.
                 with threads.at_work(), np.errstate(over="ignore", invalid="ignore"):
@@ -234,8 +241,9 @@ class Solver(Resumable):
                 call_what_is_due(self)
             if self.step_in_epoch < self.iterations_per_epoch:
                 return False
-            self.end_epoch(time.perf_counter() - started)
+            self.end_epoch(self.ranks.agreed(time.perf_counter() - started))
         call_what_is_due(self)
+        self.stop_training = self.ranks.agreed(self.stop_training)
         return True
 
     def _batches(self):
@@ -261,9 +269,12 @@ class Solver(Resumable):
         return None if index is None else Later(functools.partial(self._prepared, index, iteration))
 
     def _prepared(self, index, iteration):
+        return self.ranks.batch(self._examples, index, iteration)
+
+    def _examples(self, index, *place):
         X = self.X_train[index]
         if self.augment is not None:
-            X = self.augment(X, generator(self.seed, "augmentation", iteration))
+            X = self.augment(X, generator(self.seed, "augmentation", *place))
         return self.transform(X), self.y_train[index]
 
     def _may_prepare(self, batch):
@@ -341,7 +352,8 @@ class Solver(Resumable):
         """The class of each example, the one with the largest score: integers (N,). In regression the
         outputs, (N,) or (N, K).
         """
-        decided = [self.measure.decide(self._scores(X[part])) for part in _parts(len(X), batch_size)]
+        decide = lambda part: self.measure.decide(self._scores(X[part]))  # noqa: E731
+        decided = self.ranks.map(decide, _parts(len(X), batch_size))
         return np.concatenate(decided) if decided else np.empty(0, np.intp)
 
     def _scores(self, X):
@@ -363,7 +375,8 @@ class Solver(Resumable):
             index = np.sort(rng.choice(len(X), num_samples, replace=False))
             X, y = X[index], y[index]
         y, parts = np.asarray(y), _parts(len(X), batch_size)
-        total = sum(self.measure.sums(self._scores(X[part]), y[part]) for part in parts)
+        sums = lambda part: self.measure.sums(self._scores(X[part]), y[part])  # noqa: E731
+        total = sum(self.ranks.map(sums, parts))
         self.measured = self.measure.values(total, y)
         return self.measured[self.measure.label]
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .errors import check_range, suggestion
+from .parts import joined
 from .targets import checked_kind
 
 __all__ = [
@@ -230,8 +231,10 @@ def _check_labels(split, y, classes):
 def divergence(losses, X, y, params, grads, epoch, rate):
     """What is not finite first, and the likely cause, in words.
 
-    losses: the history, whose last entry is not finite.  X, y: the batch.  rate: of learning, or None.
+    losses: the history, whose last entry is not finite.  X, y: the batch, perhaps in parts.
+    rate: of learning, or None.
     """
+    X, y = joined(X), joined(y)
     last = next((loss for loss in reversed(losses) if np.isfinite(loss)), None)
     came = (
         f"Solver: the loss is {losses[-1]} at iteration {len(losses)} (epoch {epoch + 1}); "

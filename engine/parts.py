@@ -7,47 +7,61 @@ A layer that accepts such a batch is written once, for arrays and for Parts:
 """
 
 import functools
+import math
 import operator
 
 import numpy as np
 
 from .workers import run
 
-__all__ = ["Parts", "by_part", "total"]
+__all__ = ["Parts", "by_part", "joined", "total"]
 
 
 class Parts:
-    """Arrays (N_1, ...), (N_2, ...) that are parts of one batch, in `arrays`."""
+    """Arrays (N_1, ...), (N_2, ...) that are parts of one batch, in `arrays`.
 
-    def __init__(self, arrays):
-        self.arrays = list(arrays)
+    share: if other processes have other parts of the batch, what knows of them (ranks.py). The shape is
+    that of the whole batch.
+    """
+
+    def __init__(self, arrays, share=None):
+        self.arrays, self.share = list(arrays), share
         first = self.arrays[0]
         self.ndim, self.dtype = first.ndim, first.dtype
-        self.shape = (sum(map(len, self.arrays)), *first.shape[1:])
-        self.size = sum(a.size for a in self.arrays)
+        N = sum(map(len, self.arrays)) if share is None else share.N
+        self.shape = (N, *first.shape[1:])
+        self.size = math.prod(self.shape)
 
     def __len__(self):
         return self.shape[0]
 
-    def joined(self):
-        """The batch as one array."""
-        return np.concatenate(self.arrays)
-
     def astype(self, dtype):
         """The same batch in another dtype."""
-        return Parts(a.astype(dtype) for a in self.arrays)
+        return Parts((a.astype(dtype) for a in self.arrays), self.share)
+
+
+def joined(x):
+    """An array as it is; the arrays of Parts as one."""
+    return np.concatenate(x.arrays) if isinstance(x, Parts) else x
 
 
 def by_part(function, *xs):
     """function(*xs); for Parts, the Parts of its results, spread over the workers."""
-    return Parts(_results(function, xs)) if isinstance(xs[0], Parts) else function(*xs)
+    if not isinstance(xs[0], Parts):
+        return function(*xs)
+    return Parts(_results(function, xs), xs[0].share)
 
 
 def total(function, *xs):
-    """function(*xs); for Parts, the sum of its results over the parts, in their order."""
+    """function(*xs); for Parts, the sum of its results over the parts, in their order. Where processes
+    share the batch, it is the sum over all parts of all of them.
+    """
     if not isinstance(xs[0], Parts):
         return function(*xs)
-    return functools.reduce(operator.add, _results(function, xs))
+    results = _results(function, xs)
+    return (
+        functools.reduce(operator.add, results) if xs[0].share is None else xs[0].share.total(results)
+    )
 
 
 def _results(function, xs):

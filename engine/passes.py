@@ -16,6 +16,9 @@ Parts and stages depend on the net and the size of the batch only, and sums are 
 the parts. So the result is the same, bit for bit, for any number of workers.
 
 What enters a residual branch is added to what leaves it, so the layers of a branch are in one stage.
+
+Several processes may share a batch (ranks.py). Each then gets some of its parts, and there is no stage
+that sees the whole: only sums over the parts travel.
 """
 
 import contextlib
@@ -26,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .helpers import all_or_none
-from .parts import Parts
+from .parts import Parts, joined
 from .workers import last_piece_of_work, ready_helpers, run
 
 __all__ = ["Passes"]
@@ -34,7 +37,11 @@ __all__ = ["Passes"]
 LARGEST_PART = 64  # images or sequences
 SMALLEST_CUT = {"rows": math.inf, "images": 16, "sequences": 2}  # smaller batches are not cut
 FEW_PARAMETERS = 2**19  # gradients of several parts are added up fast for nets of up to so many
+LARGEST_SHARED = {"rows": 128, "images": 32, "sequences": 32}  # parts that processes share
+FEWEST_SHARED = 4  # of these parts
 SMALL_PART = 2**18  # bytes: NumPy's calls are so short then that threads wait for each other
+
+LOSS = "loss"  # goes among the gradients; no parameter is called so
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class Passes:
         self.chain, self.examples = chain, examples
         self._uncut = _stages(chain, ["whole"] * len(chain.layers))
         self._cut = _stages_of_a_cut_batch(chain, examples)
+        self._shared = _stages_of_a_shared_batch(chain)
         pairs = [(layer.forward, layer.backward) for layer in chain.layers]
         self._can_travel = all(_is_ours(function) for pair in pairs for function in pair)
 
@@ -64,20 +72,38 @@ class Passes:
         return outs[0] if len(outs) == 1 else np.concatenate(outs)
 
     def loss_and_gradients(self, X, y):
-        """The loss of a labelled batch, and its gradients as a dict."""
-        parts = self._parts(len(X))
-        *stages, turn = self._uncut if len(parts) == 1 else self._cut
-        x, tape = X, []
+        """The loss of a labelled batch, and its gradients as a dict.
+
+        X, y: arrays; or Parts, if other processes have other parts of the batch.
+        """
+        share = X.share if isinstance(X, Parts) else None
+        parts = self._parts(len(X)) if share is None else share.mine
+        *stages, turn = self._stages(share, parts)
+        x, tape, sums = X, [], _Sums(share)
         for stage in stages:
             x, caches = self._forward(stage, x, parts)
             tape.append(caches)
-        loss, dout, grads = self._turn(turn, x, y, parts)
+        dout = self._turn(turn, x, y, parts, sums)
         for stage in reversed(stages):
             caches = tape.pop()  # popped: its memory is free when the stage is done
             if self.chain.bottom < stage.layers.stop:  # else nothing in it learns
-                dout, more = self._backward(stage, dout, caches, parts)
-                grads = _added([grads, more])
-        return loss, grads
+                dout = self._backward(stage, dout, caches, parts, sums)
+        return sums.loss_and_gradients()
+
+    def shared_parts(self, N):
+        """The slices in which several processes share a batch of N examples: a power of two, at least
+        four of them if N allows. ValueError if the net needs a batch whole.
+        """
+        _check_that_it_can_be_shared(self.chain, self._shared)
+        count, enough = 1, max(N / LARGEST_SHARED[self.examples], FEWEST_SHARED)
+        while count < enough and 2 * count <= N:
+            count *= 2
+        return _cut(N, count)
+
+    def _stages(self, share, parts):
+        if share is not None:
+            return self._shared
+        return self._uncut if len(parts) == 1 else self._cut
 
     def _parts(self, N):
         """The slices of a batch of N examples that are computed apart: at most 64 examples each, at
@@ -85,40 +111,47 @@ class Passes:
         """
         if N < SMALLEST_CUT[self.examples]:
             return [slice(0, N)]
-        count = max(2, math.ceil(N / LARGEST_PART))
-        bounds = [N * k // count for k in range(count + 1)]
-        return [slice(*pair) for pair in itertools.pairwise(bounds)]
+        return _cut(N, max(2, math.ceil(N / LARGEST_PART)))
 
     def _forward(self, stage, x, parts):
         if stage.sees != "parts":
             return self.chain.forward(_seen(stage, x, parts), stage.layers)
-        pairs = list(zip(_seen(stage, x, parts).arrays, parts, strict=True))
+        x = _seen(stage, x, parts)
+        pairs = list(zip(x.arrays, parts, strict=True))
         results = run(lambda p: self.chain.forward(p[0], stage.layers, p[1].start), pairs)
         outs, caches = zip(*results, strict=True)
-        return Parts(outs), caches
+        return Parts(outs, x.share), caches
 
-    def _backward(self, stage, dout, caches, parts):
-        is_last = self.chain.bottom in stage.layers
+    def _backward(self, stage, dout, caches, parts, sums):
+        """Backward through a stage: dx. The gradients go to the sums."""
+        dout, is_last = _seen(stage, dout, parts), self.chain.bottom in stage.layers
         with last_piece_of_work() if is_last else contextlib.nullcontext():
             if stage.sees != "parts":
-                return self.chain.backward(_seen(stage, dout, parts), caches, stage.layers)
-            pairs = list(zip(_seen(stage, dout, parts).arrays, caches, strict=True))
+                dx, grads = self.chain.backward(dout, caches, stage.layers)
+                sums.take(grads)
+                return dx
+            pairs = list(zip(dout.arrays, caches, strict=True))
             results = run(lambda p: self.chain.backward(*p, stage.layers), pairs)
         dxs, grads = zip(*results, strict=True)
-        return (None if dxs[0] is None else Parts(dxs)), _added(grads)
+        sums.add(grads)
+        return None if dxs[0] is None else Parts(dxs, dout.share)
 
-    def _turn(self, stage, x, y, parts):
-        """Forward through the last stage, the loss, and backward: (loss, dx, gradients)."""
+    def _turn(self, stage, x, y, parts, sums):
+        """Forward through the last stage, the loss, and backward: dx. The rest goes to the sums."""
+        x = _seen(stage, x, parts)
         if stage.sees == "whole":
-            return self.chain.turn(_seen(stage, x, parts), y, stage.layers)
-        counts = [_labels_that_count(y[p]) for p in parts]
-        shares = [count / max(1, sum(counts)) for count in counts]
-        places = zip(parts, shares, strict=True)
-        given = [(x[p], y[p], stage.layers, p.start, share) for p, share in places]
-        with last_piece_of_work():
+            loss, dx, grads = self.chain.turn(x, y, stage.layers)
+            sums.take({LOSS: loss, **grads})
+            return dx
+        y = _seen(stage, y, parts)
+        places = zip(x.arrays, y.arrays, parts, _shares(y), strict=True)
+        given = [(x_, y_, stage.layers, part.start, share) for x_, y_, part, share in places]
+        is_last = self.chain.bottom in stage.layers
+        with last_piece_of_work() if is_last else contextlib.nullcontext():
             results = self._by_helpers(given) or run(lambda args: self.chain.turn(*args), given)
-        losses, _, grads = zip(*results, strict=True)
-        return sum(losses), None, _added(grads)
+        losses, dxs, grads = zip(*results, strict=True)
+        sums.add([{LOSS: loss, **g} for loss, g in zip(losses, grads, strict=True)])
+        return None if dxs[0] is None else Parts(dxs, x.share)
 
     def _by_helpers(self, given):
         """The turns of all parts, shared with helper processes; None if there are none."""
@@ -145,9 +178,18 @@ def turns(setup, params, step, given):
     return [chain.turn(*args) for args in given]
 
 
-def _labels_that_count(y):
-    """What the loss of these examples is a mean over. Words below 0 do not count."""
-    return np.count_nonzero(y >= 0) if y.ndim == 2 and y.dtype.kind == "i" else len(y)
+def _shares(y):
+    """The parts' shares of what the loss is a mean over: examples, or words that are not below 0.
+
+    y: the targets, as Parts.
+    """
+    words = y.ndim == 2 and y.dtype.kind == "i"
+    counts = [np.count_nonzero(a >= 0) if words else len(a) for a in y.arrays]
+    if y.share is None:
+        total = sum(counts)
+    else:
+        total = int(y.share.total(list(map(np.array, counts)))) if words else len(y)
+    return [count / max(1, total) for count in counts]
 
 
 def _is_ours(function):
@@ -159,7 +201,7 @@ def _is_ours(function):
 def _seen(stage, x, parts):
     """A batch as the stage sees it: as one array, or as Parts."""
     if stage.sees == "whole":
-        return x.joined() if isinstance(x, Parts) else x
+        return joined(x)
     return x if isinstance(x, Parts) else Parts([x[part] for part in parts])
 
 
@@ -208,6 +250,67 @@ def _undivided(layers):
         if depth == 0:
             yield range(start, k + 1)
             start = k + 1
+
+
+def _stages_of_a_shared_batch(chain):
+    """Each part by itself, but for the layers that sum over all parts; the loss last, part by part.
+
+    A stage that would have to see the whole makes it impossible to share.
+    """
+    kinds = {(False, False): "parts", (True, False): "whole"}
+    sees = [kinds.get((layer.needs_batch, layer.takes_parts), "together") for layer in chain.layers]
+    stages = [stage for stage in _stages(chain, sees) if stage.layers]
+    if not stages or stages[-1].sees != "parts":
+        stages.append(Stage("parts", range(len(sees), len(sees))))
+    return stages
+
+
+def _check_that_it_can_be_shared(chain, stages):
+    whole = [k for stage in stages if stage.sees == "whole" for k in stage.layers]
+    needy = [chain.layers[k].number for k in whole if chain.layers[k].needs_batch]
+    if needy:
+        raise ValueError(
+            f"{chain.name}: processes cannot share a batch, because layer {needy[0]} needs all of it "
+            "at once; expected layers that see each example by itself (a Pair: by_example=True), and "
+            "batch norm outside of residual branches."
+        )
+    if not chain.loss_is_mean:
+        raise ValueError(
+            f"{chain.name}: processes cannot share a batch, because a loss of your own may be no mean "
+            "over the examples; expected 'softmax', 'svm' or 'mse'."
+        )
+
+
+def _cut(N, count):
+    """`count` slices of about the same size."""
+    bounds = [N * k // count for k in range(count + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(bounds)]
+
+
+class _Sums:
+    """The loss and the gradients of a batch, added up over its parts.
+
+    If processes share the batch, what the parts give waits, and travels all at once in the end.
+    """
+
+    def __init__(self, share):
+        self.share, self.total, self.waiting = share, {}, []
+
+    def take(self, grads):
+        """Gradients of the whole batch."""
+        self.total = _added([self.total, grads])
+
+    def add(self, grads):
+        """Gradients of each part."""
+        if self.share is None:
+            self.take(_added(grads))
+        else:
+            self.waiting.append(grads)
+
+    def loss_and_gradients(self):
+        if self.share is not None:
+            self.take(self.share.totals([_added(terms) for terms in zip(*self.waiting, strict=True)]))
+        return self.total.pop(LOSS), self.total
 
 
 def _added(grads):

@@ -112,7 +112,8 @@ class Resumable:
 
         The file is replaced only when the new one is whole.
         """
-        checkpoints.save(path, self._checkpoint())
+        if self.ranks.is_first:
+            checkpoints.save(path, self.as_checkpoint())
 
     def load_checkpoint(self, path):
         """Take up a saved run: `Solver(model, data, same settings)`, load_checkpoint, train.
@@ -120,7 +121,12 @@ class Resumable:
         Raises ValueError if the file is not a checkpoint, or is one of another model or of other
         settings; num_epochs may differ. The solver and the model are changed only if all is well.
         """
-        taken = checkpoints.load(path, self._checkpoint(), self.rule_keys or None, self.seed_was_given)
+        if self.ranks.is_first:  # the others take up what it has when training begins
+            rule_keys = self.rule_keys or None
+            self.take_up(checkpoints.load(path, self.as_checkpoint(), rule_keys, self.seed_was_given))
+
+    def take_up(self, taken):
+        """Go on where a Checkpoint is."""
         due = taken.progress.pop("due")
         self.set_together(
             **taken.progress,
@@ -134,7 +140,8 @@ class Resumable:
         )
         self.go_on_from_last()
 
-    def _checkpoint(self):
+    def as_checkpoint(self):
+        """Where the training is, as a Checkpoint."""
         self.settle()
         last = self.last if self.last is not None else self._current()
         progress = {key: getattr(self, key) for key in checkpoints.PROGRESS}
@@ -142,10 +149,10 @@ class Resumable:
         if self.in_callback and self.due is not None:  # the callback that saves is not due again
             progress["due"] = self.after(*self.due)
         best, span = (self.best_params, self.best_state), (self.measure.worst, self.measure.ideal)
-        optim, settings = self.optim_configs, self._settings()
+        optim, settings = self.optim_configs, self.settings()
         return checkpoints.Checkpoint(*last, *best, optim, progress, settings, span)
 
-    def _settings(self):
+    def settings(self):
         """What must be the same for a resumed run to repeat an uninterrupted one; JSON."""
         return as_json({name: described(getattr(self, name)) for name in SETTINGS})
 

@@ -16,6 +16,7 @@ from .. import recurrent as R
 from ..engine import html
 from ..engine.diagnosis import check_count
 from ..engine.errors import check_range, look_up, refuse_unknown
+from ..engine.parts import by_part
 from ..engine.passes import Passes
 from ..engine.randomness import generator, new_seed
 from ..engine.targets import checked_kind, kind_of
@@ -105,14 +106,18 @@ class Net:
         y: labels (N,), integers, or one-hot rows (N, classes); if the loss is 'mse' or a function of
         yours, also numbers, (N, K) or (N,) for one output, which the function gets as (N, K).
         """
-        X = self._as_input(X)
+        X = by_part(self._as_input, X)
         if y is None:
             return self._passes.predict(X, len(self.layers))
-        y = self._as_targets(np.asarray(y), len(X))
+        y = by_part(self._as_targets, y, X)
         if self.new_masks_each_call:
             self.step += 1
         loss, grads = self._passes.loss_and_gradients(X, y)
         return self._with_penalty(loss, {name: grads[name] for name in self.params})
+
+    def shared_parts(self, N):
+        """The slices in which several processes share a batch of N examples (engine/ranks.py)."""
+        return self._passes.shared_parts(N)
 
     def features(self, X):
         """What enters the last layer at test time: (N, ...)."""
@@ -173,8 +178,9 @@ class Net:
         if X.dtype.kind not in "biufc":
             raise ValueError(f"{self.name}.{method}: X has dtype {X.dtype}, expected numbers.")
 
-    def _as_targets(self, y, N):
+    def _as_targets(self, y, X):
         """Targets as the loss takes them; notes whether they are numbers."""
+        y, N = np.asarray(y), len(X)
         shape = (N, *self._outputs)
         if len(shape) == 3 and y.ndim > 1:
             shape = (N, y.shape[1], shape[2])  # as many steps as come

@@ -11,7 +11,7 @@ import pytest
 import scipy.signal
 import scipy.special
 from handgrad import layers as L
-from handgrad.engine.parts import Parts
+from handgrad.engine.parts import Parts, joined
 from handgrad.gradient_check import check_layer, check_loss, eval_numerical_gradient_array
 from hypothesis import given
 
@@ -338,7 +338,7 @@ def test_whole_numbers_in_parts():
     x, gamma, beta = np.concatenate(parts).astype(float), np.ones(2), np.zeros(2)
     outs, cache = L.spatial_batchnorm_forward(Parts(parts), gamma, beta, {"mode": "train"})
     expected, _ = L.spatial_batchnorm_forward(x, gamma, beta, {"mode": "train"})
-    np.testing.assert_allclose(outs.joined(), expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(joined(outs), expected, rtol=1e-12, atol=1e-14)
     douts = Parts([np.full(a.shape, 200, np.uint8) for a in parts])
     dbeta = L.spatial_batchnorm_backward(douts, cache)[2]
     np.testing.assert_array_equal(dbeta, 200 * 5 * 16)
@@ -580,11 +580,11 @@ def test_batchnorm_in_parts(forward, backward, shape, mode):
     whole, parts = dict(start), dict(start)
     out, cache = forward(x, gamma, beta, whole)
     outs, parts_cache = forward(Parts([x[:5], x[5:5], x[5:]]), gamma, beta, parts)
-    np.testing.assert_allclose(outs.joined(), out, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(joined(outs), out, rtol=1e-12, atol=1e-14)
     for key in ("running_mean", "running_var"):
         np.testing.assert_allclose(parts[key], whole[key], rtol=1e-13)
     dxs, dgamma, dbeta = backward(Parts([dout[:5], dout[5:5], dout[5:]]), parts_cache)
-    for g, h in zip((dxs.joined(), dgamma, dbeta), backward(dout, cache), strict=True):
+    for g, h in zip((joined(dxs), dgamma, dbeta), backward(dout, cache), strict=True):
         np.testing.assert_allclose(g, h, rtol=1e-11, atol=1e-14)
 
 

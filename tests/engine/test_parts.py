@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from handgrad.engine import parts as module
-from handgrad.engine.parts import Parts, by_part, total
+from handgrad.engine.parts import Parts, by_part, joined, total
 from handgrad.engine.workers import workers
 
 
@@ -20,14 +20,14 @@ def test_parts_look_like_the_batch():
     parts = cut(x)
     assert (parts.shape, parts.ndim, parts.size, parts.dtype) == (x.shape, x.ndim, x.size, x.dtype)
     assert len(parts) == len(x)
-    np.testing.assert_array_equal(parts.joined(), x)
+    np.testing.assert_array_equal(joined(parts), x)
 
 
 def test_another_dtype():
     parts = cut(batch()).astype(np.float32)
     assert [a.dtype for a in parts.arrays] == [np.float32] * 3
     assert parts.dtype == np.float32
-    np.testing.assert_array_equal(parts.joined(), batch())
+    np.testing.assert_array_equal(joined(parts), batch())
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
@@ -36,7 +36,7 @@ def test_a_function_by_part(count):
     with workers(count):
         out = by_part(lambda a, b: a * b, cut(x), cut(y))
     assert [len(a) for a in out.arrays] == [4, 0, 3]
-    np.testing.assert_array_equal(out.joined(), x * y)
+    np.testing.assert_array_equal(joined(out), x * y)
     np.testing.assert_array_equal(by_part(lambda a, b: a * b, x, y), x * y)
 
 

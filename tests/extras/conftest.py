@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def mpiexec():
-    """mpiexec(n, *arguments of Python) -> the finished job. It has a minute."""
+    """mpiexec(n, *arguments of Python) -> the finished job. It has three minutes."""
     pytest.importorskip("mpi4py")
     beside = Path(sys.executable).with_name("mpiexec")
     path = str(beside) if beside.exists() else shutil.which("mpiexec")
@@ -20,7 +20,7 @@ def mpiexec():
     def run(n, *arguments, **options):
         command = [path, "-n", str(n), sys.executable, *map(str, arguments)]
         return subprocess.run(
-            command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, **options
+            command, capture_output=True, text=True, timeout=180, stdin=subprocess.DEVNULL, **options
         )
 
     return run
