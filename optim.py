@@ -198,6 +198,9 @@ def clip_by_norm(grads, max_norm):
     short enough, or not finite, which no factor cures. The squares are added up in float64.
     """
     check_range("clip_by_norm", "max_norm", max_norm, 0, math.inf, open_low=True)
+    if not isinstance(grads, dict):
+        came = type(grads).__name__
+        raise TypeError(f"clip_by_norm: grads is a {came}, expected a dict {{name: array}}.")
     norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in grads.values()))
     if not max_norm < norm < math.inf:
         return grads

@@ -207,18 +207,21 @@ def checked_targets(targets, outputs, takes_numbers):
     for split, y in targets.items():
         kinds[split] = checked_kind("Solver", f"y_{split}", y, (len(y), *outputs), takes_numbers)
         if kinds[split] == "labels":
-            _check_labels(split, y, outputs[-1])
+            _check_labels(split, y, outputs[-1], takes_numbers)
     if ("labels" if kinds["train"] == "numbers" else "numbers") in kinds.values():
         raise ValueError(f"Solver: the targets are {kinds}, expected the same kind in both.")
     return "words" if kinds["train"] == "labels" and len(outputs) > 1 else kinds["train"]
 
 
-def _check_labels(split, y, classes):
+def _check_labels(split, y, classes, takes_numbers):
     """Raise ValueError if a label is not one of the model's classes. A word may be -1, not to count."""
     least = 0 if y.ndim == 1 else -1
     if not (least <= y.min() and y.max() < classes):  # windows of a text are large: no array for them
         at = next(tuple(i.tolist()) for i in np.argwhere((y < least) | (y >= classes)))
-        cure = "" if classes > 1 else f" To learn numbers, try y_{split}.astype(float)."
+        cure = ""
+        if classes == 1:
+            numbers = f"to learn numbers, try y_{split}.astype(float)"
+            cure = f" A net needs an output for each class{'; ' + numbers if takes_numbers else ''}."
         raise ValueError(
             f"Solver: y_{split}[{', '.join(map(str, at))}] = {y[at]}, but the model has {classes} "
             f"classes; expected labels from 0 to {classes - 1}.{cure}"

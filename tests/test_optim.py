@@ -232,6 +232,8 @@ def test_clipping_refuses(max_norm):
         ValueError, match=r"clip_by_norm: max_norm = .*, expected a number in \(0, inf\]"
     ):
         optim.clip_by_norm({"W": np.ones(2)}, max_norm)
+    with pytest.raises(TypeError, match="clip_by_norm: grads is a list, expected a dict {name: array}"):
+        optim.clip_by_norm([np.ones(2)], 1.0)
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,7 @@ def test_where_it_is_found(tmp_path):
     net = trained(NETS["two"], seed=0)
     net.save(tmp_path / "two.npz")
     assert handgrad.load is models.load
+    assert "load" in dir(handgrad)  # so that a notebook completes it
     assert isinstance(Net.load(tmp_path / "two"), TwoLayerNet)
     assert isinstance(TwoLayerNet.load(tmp_path / "two"), TwoLayerNet)
     with pytest.raises(ValueError, match=r"two: holds a TwoLayerNet, expected a LeNet5\."):

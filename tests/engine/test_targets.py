@@ -112,6 +112,13 @@ OF_BOTH = [  # loss, outputs, y_train, y_val, message
     ("mse", 1, [1.5, 1, 2, 5], [0], "the targets are {'train': 'numbers', 'val': 'labels'}"),
     ("mse", 2, [0, 1, 1, 0], [[0.5, 0.5]], "the targets are {'train': 'labels', 'val': 'numbers'}"),
     ("mse", 1, [1.5, np.nan, 2, 5], None, r"y_train\[1\] holds NaN or infinity"),
+    (
+        "softmax",
+        1,
+        [0, 1, 1, 0],
+        None,
+        r"y_train\[1\] = 1, but the model has 1 classes.* A net needs an output for each class\.$",
+    ),
     ("softmax", 2, [0, 1, 1, 2], None, r"y_train\[3\] = 2, but the model has 2 classes"),
 ]
 
