@@ -392,6 +392,7 @@ def _report(solver, data, folder):
     vis_utils.save(vis_utils.show_mistakes(X, y, predicted, names), folder / "mistakes.png")
     vis_utils.save(vis_utils.show_confusion(report.counts, names), folder / "confusion.png")
     low, high = report.interval
+    solver.say(str(report).partition("\n")[2])  # class by class
     print(
         f"test accuracy: {report.accuracy:.4f} ({report.right} of {report.total} images; "
         f"95 % interval {low:.4f} to {high:.4f})"

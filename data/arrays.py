@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 
 from ..engine.checkpoints import array_header
+from ..engine.diagnosis import check_count
 from ..engine.randomness import generator
 from .files import most_bytes, named
 from .transforms import standardizer
@@ -31,8 +32,9 @@ def split(X, y, val=0.1, test=0.1, seed=0, stratify=True):
     what they stand for. Bytes X get a `transform`, which standardizes them; floats stay as they are.
     Raises ValueError if the parts take too many examples, or leave none of a class to train on.
     """
-    X, y = np.asarray(X), np.asarray(y)
+    X, y = _as_array("X", X), _as_array("y", y)
     _check_examples("split", X, y)
+    check_count("seed", seed, low=0, who="split")
     labels, names = encoded("split: y", y)
     counts = _counts(len(X), val, test)
     is_stratified = stratify and labels.ndim == 1 and labels.dtype.kind == "i"
@@ -94,6 +96,13 @@ def _count(name, part, N):
             f"examples, or 0 for no {name} part."
         )
     return count
+
+
+def _as_array(name, values):
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"split: {name} has rows of unequal length, expected equal ones.") from error
 
 
 def _check_examples(who, X, y):

@@ -30,6 +30,7 @@ def test_a_run_folder_holds_everything(data_dir, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "(Epoch 30 / 30) train acc: 1.0" in said
     assert "test accuracy: 1.0000 (40 of 40 images; 95 % interval 0.91" in said
+    assert "\nclass        examples   recall precision  taken most often for\n0 " in said
     assert f"run folder: {out}" in said
     assert [line.split()[0] for line in (out / "report.txt").read_text().splitlines()[2:]] == list(
         "0123456789"

@@ -62,6 +62,13 @@ def test_shares_worked_by_hand():
     assert data["class_names"] == ("ant", "bee", "cat")
 
 
+def test_what_cannot_be_shared_equally_falls_to_any_class():
+    """Ten classes of four, and a part of one example: each class gives it sometimes."""
+    y = np.arange(40) % 10
+    given = [int(split(numbered(y), y, 0, 1, seed)["y_test"][0]) for seed in range(100)]
+    assert set(given) == set(range(10))
+
+
 def test_the_seed_chooses_the_parts():
     y = np.arange(60) % 3
     one, same, other = (members(split(numbered(y), y, seed=s))[1].tolist() for s in (0, 0, 1))
@@ -163,6 +170,10 @@ WRONG = {
     "rows of text": (dict(y=np.full((20, 2), "a")), r"y has dtype <U1 and shape \(20, 2\), expected"),
     "a table": (dict(X=np.full((20, 2), "a")), "X has dtype <U1, expected numbers .*load_frame"),
     "a single row": (dict(X=np.ones(20)), r"X has shape \(20,\)"),
+    "ragged rows": (dict(X=[[1], [2, 3]] * 10), "X has rows of unequal length, expected equal ones"),
+    "ragged targets": (dict(y=[[1], [2, 3]] * 10), "y has rows of unequal length"),
+    "a negative seed": (dict(seed=-1), "seed = -1, expected a whole number from 0 up"),
+    "text as the seed": (dict(seed="a"), "seed = 'a', expected a whole number"),
     "nothing": (dict(X=np.ones((0, 2)), y=[]), r"N at least 1"),
 }
 

@@ -64,6 +64,8 @@ def test_grey_if_all_are_grey_else_colour(tmp_path):
     assert data["X_train"].shape == (3, 3, 3, 5)
     np.testing.assert_array_equal(data["X_train"][0], [grey] * 3)
     np.testing.assert_array_equal(data["X_train"][2], colour.transpose(2, 0, 1))
+    write(tmp_path / "b" / "3.png", grey)
+    assert load_image_folder(tmp_path, **WHOLE)["X_train"].shape == (4, 3, 3, 5)
 
 
 def test_what_is_transparent_becomes_white(tmp_path):
@@ -110,6 +112,17 @@ def test_sizes_must_be_alike_or_given(tmp_path):
         assert X.shape == (2, 3, *shape)
         assert np.unique(X[0]) == 7
         assert np.unique(X[1]) == 9
+
+
+def test_scaling_keeps_what_is_where(tmp_path):
+    """White above black, left of grey: in a wider and lower image the same."""
+    pixels = np.zeros((40, 20), np.uint8)
+    pixels[:20], pixels[:, 10:] = 255, 100
+    write(tmp_path / "a" / "1.png", pixels)
+    X = load_image_folder(tmp_path, (8, 32), **WHOLE)["X_train"][0, 0]
+    assert X.shape == (8, 32)
+    corners = X[:2, :8], X[-2:, :8], X[:, -8:]
+    assert [np.unique(corner).tolist() for corner in corners] == [[255], [0], [100]]
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.5, (4,), (4, 4, 3), "small", (4, True), True])
@@ -173,6 +186,7 @@ BAD_IMAGES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore")  # what Pillow only warns of is refused, too
 @pytest.mark.parametrize(("raw", "reason"), BAD_IMAGES.values(), ids=BAD_IMAGES)
 @pytest.mark.parametrize("size", [None, 8])
 def test_what_is_no_image_is_named(tmp_path, raw, reason, size):
