@@ -85,13 +85,14 @@ def in_order(module):
 
 def _entry(module, name):
     thing = getattr(module, name)
+    home = getattr(thing, "__module__", module.__name__)
+    if home in {m.__name__ for m in public_modules()} - {module.__name__}:
+        return f"``{name}`` is :py:obj:`~{home}.{name}`."
     if inspect.isclass(thing):
         # scikit-learn gives its estimators a method of its own, about a score's weights
         return f".. autoclass:: {name}\n   :members:\n   :exclude-members: set_score_request"
     if not callable(thing):
         return f".. py:data:: {name}\n\n" + textwrap.indent(_content(thing), "   ")
-    if thing.__module__ in {m.__name__ for m in public_modules()} - {module.__name__}:
-        return f"``{name}`` is :py:func:`~{thing.__module__}.{name}`."
     if thing.__name__ != name:
         return f".. py:function:: {name}\n\n   The same as :py:func:`{thing.__name__}`."
     return f".. autofunction:: {name}"
