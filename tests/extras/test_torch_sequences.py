@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 
 from handgrad import attention as A  # noqa: E402
 from handgrad import recurrent as R  # noqa: E402
+from handgrad.models import GPT  # noqa: E402
 
 F = torch.nn.functional
 TIGHT = dict(rtol=1e-10, atol=1e-12)
@@ -127,3 +128,54 @@ def test_layers_one_by_one(name):
     grads = backward(dout, cache)
     grads = grads if isinstance(grads, tuple) else (grads,)
     same((ours, *grads), (out, *(t.grad for t in tensors)))
+
+
+class Block(torch.nn.Module):
+    """A pre-norm block of PyTorch's own layers."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.norm1, self.norm2 = (torch.nn.LayerNorm(width) for _ in range(2))
+        self.attention = torch.nn.MultiheadAttention(width, heads, batch_first=True)
+        self.up, self.down = torch.nn.Linear(width, 4 * width), torch.nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        hidden, z = torch.tensor(np.tri(x.shape[1]) == 0), self.norm1(x)
+        x = x + self.attention(z, z, z, attn_mask=hidden, need_weights=False)[0]
+        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+
+
+def as_theirs(name, a):
+    """Weights of affine layers are (M, D) there; W1 and W2 are embeddings."""
+    return a.T if name.startswith("W") and name not in ("W1", "W2") else a
+
+
+def test_a_whole_gpt():
+    """Loss and every gradient, the embedding's from both of its places included."""
+    V, T, D, depth, heads = 11, 7, 8, 2, 2
+    ours = GPT(V, T, D, depth, heads, weight_scale=0.3, dtype=np.float64, seed=0)
+    words, places = torch.nn.Embedding(V, D), torch.nn.Embedding(T, D)
+    blocks, norm = torch.nn.ModuleList([Block(D, heads) for _ in range(depth)]), torch.nn.LayerNorm(D)
+    modules = torch.nn.ModuleList([words, places, *blocks, norm]).double()
+    theirs = [words.weight, places.weight]
+    for block in blocks:
+        for part in (block.norm1, block.attention, block.norm2, block.up, block.down):
+            theirs += part.parameters()
+    theirs += norm.parameters()
+    with torch.no_grad():
+        for (name, p), weight in zip(ours.params.items(), theirs, strict=True):
+            p += 0.1 * np.random.default_rng(len(name)).standard_normal(p.shape)  # no zeros and ones
+            weight.copy_(torch.tensor(as_theirs(name, p)))
+    X, y = np.random.default_rng(0).integers(V, size=(2, 5, T))
+    y[1, 3:] = -1
+    x = words(torch.tensor(X)) + places(torch.arange(T))
+    for block in blocks:
+        x = block(x)
+    scores = norm(x) @ words.weight.T
+    loss = F.cross_entropy(scores.reshape(-1, V), torch.tensor(y).ravel(), ignore_index=-1)
+    loss.backward()
+    value, grads = ours.loss(X, y)
+    assert value == pytest.approx(loss.item(), rel=1e-12)
+    assert len(list(modules.parameters())) == len(grads)
+    for (name, g), weight in zip(grads.items(), theirs, strict=True):
+        np.testing.assert_allclose(as_theirs(name, g), weight.grad.numpy(), **TIGHT)
