@@ -278,6 +278,17 @@ def test_ties_of_windows_that_overlap():
     assert [d.cause for d in report.diagnoses] == ["kink"]
 
 
+def test_a_gradient_that_is_right_close_by_is_no_fault():
+    """max(x, 0) - 2 max(-x, 0) has the slopes 2 and 1 at 0; its backward passes add up to 0 there."""
+    report = check_layer(
+        lambda x: (np.maximum(x, 0) - 2 * np.maximum(-x, 0), x),
+        lambda dout, x: dout * ((x > 0) + 2.0 * (x < 0)),
+        np.array([-1.0, 0.0, 2.0]),
+    )
+    assert report
+    assert [d.cause for d in report.diagnoses] == ["kink"]
+
+
 def test_a_model_on_a_kink(rng):
     """A black image meets a first layer with biases of 0; they are moved, so that no kink is left."""
     X, y = np.zeros((3, 4)), np.array([0, 1, 2])

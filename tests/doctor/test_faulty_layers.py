@@ -730,3 +730,43 @@ def test_the_cause_is_named(cause, forward, backward, args):
     report = check_layer(forward, backward, *args)
     assert not report
     assert {d.cause for d in report.diagnoses} == {cause}, str(report)
+
+
+@pytest.mark.parametrize(
+    ("backward", "which"),
+    [
+        (batchnorm_mean_constant, "takes the mean for constant"),
+        (batchnorm_variance_constant, "takes the variance for constant"),
+        (batchnorm_both_constant, "takes mean and variance for constant"),
+    ],
+)
+def test_it_says_which_statistic_is_constant(backward, which):
+    (diagnosis,) = check_layer(batchnorm, backward, *BN).diagnoses
+    assert which in diagnosis.evidence
+    assert "over axis 0" in diagnosis.evidence
+
+
+def affine_relu(x, w, b):
+    a = x @ w + b
+    return np.maximum(a, 0), (x, w, a)
+
+
+def affine_relu_without_a_mask(dout, cache):
+    x, w, _ = cache
+    return dout @ w.T, x.T @ dout, dout.sum(axis=0)
+
+
+def test_outputs_that_are_stopped_are_counted():
+    report = check_layer(affine_relu, affine_relu_without_a_mask, X, W, B)
+    stopped = np.sum(X @ W + B <= 0)
+    assert {d.cause for d in report.diagnoses} == {"mask"}
+    assert f"Of 12 outputs {stopped} do not depend on argument 0" in report.diagnoses[0].evidence
+
+
+def test_a_factor_names_its_number_and_its_sign():
+    (diagnosis,) = check_layer(
+        tanh, lambda dout, x: dout * (np.tanh(x) ** 2 - 1) / 7, rows((7, 5))
+    ).diagnoses
+    assert diagnosis.cause == "factor"
+    assert "-1/N" in diagnosis.evidence
+    assert "turn the sign, too" in diagnosis.advice

@@ -394,3 +394,17 @@ def test_a_penalty_added_by_a_subclass():
 
     report = check_model(Net2(4, 6, 3, weight_scale=0.5, reg=0.2, seed=0), X, Y)
     assert [(d.array, d.cause) for d in report.diagnoses] == [("b1", "regularisation")], str(report)
+
+
+def test_a_fault_above_the_wrong_layer_keeps_its_own_diagnosis():
+    class Net3(Net):
+        def loss(self, X, y=None):
+            result = super().loss(X, y)
+            if y is not None:
+                result[1]["W2"] += self.reg * self.params["W2"]
+            return result
+
+    pair = (L.relu_forward, relu_by_dout)
+    report = check_model(Net3([Affine(6), pair, Affine(3)], 4, reg=0.2, seed=0), X, Y)
+    causes = {d.array: d.cause for d in report.diagnoses}
+    assert causes == {"W1": "mask", "b1": "mask", "W2": "regularisation"}, str(report)
