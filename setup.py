@@ -14,6 +14,7 @@ OPTIONAL = {
     "tensorboard": ["tensorboardX", "tensorboard"],
     "dask": ["distributed"],
     "mpi": ["mpi4py", "mpich"],
+    "notebook": ["jupyterlab"],
     "docs": [
         "sphinx",
         "myst-nb",
