@@ -57,7 +57,7 @@ def load_csv(path, target, **parts):
             features.append(_features(df, target, pd))
             targets.append(df[target])
         X, y = np.concatenate(features), _targets(pd.concat(targets), pd)
-    return _divided(X, y, parts)
+        return _divided(X, y, parts)
 
 
 def _divided(X, y, parts):

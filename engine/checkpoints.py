@@ -508,6 +508,7 @@ def _check_progress(progress, headers, span):
     if not low <= best <= high:
         raise ValueError(f"best_val_acc is {best}, expected a number from {low:g} to {high:g}.")
     epoch, iteration = progress["epoch"], progress["iteration"]
+    _whole("epoch", epoch, high=2**53)  # as far as floats count
     _whole("step_in_epoch", progress["step_in_epoch"], high=iteration)
     _whole("the length of loss_history", len(progress["loss_history"]), iteration, iteration)
     _whole("the length of history", len(progress["history"]), 0, epoch)

@@ -404,3 +404,9 @@ def test_described():
     assert described(array) != described(array + 1)
     assert described(array) != described(array.astype(np.float32))
     assert as_json({"a": (1, object())})["a"] == [1, "<object object>"]
+
+
+def test_an_epoch_beyond_all_floats(blobs, good, tmp_path):
+    """A schedule would overflow in the first step."""
+    arrays, meta = good
+    refuses(blobs, tmp_path / "c.npz", arrays, meta | {"epoch": 10**400}, "epoch is 1000")

@@ -254,3 +254,10 @@ def test_without_pandas_it_says_what_to_install(monkeypatch):
     for load in (load_csv, load_frame):
         with pytest.raises(ImportError, match=r"pip install 'handgrad\[tables\]'"):
             load(io.BytesIO(), "a")
+
+
+def test_a_table_that_cannot_be_divided_is_named(tmp_path):
+    path = tmp_path / "flowers.csv"
+    path.write_text("length,kind\n1,iris\n2,iris\n3,rose\n4,iris\n")
+    with pytest.raises(ValueError, match="flowers.csv: split: class 'rose' has 1 example"):
+        load_csv(path, "kind", val=1, test=1)

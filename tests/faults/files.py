@@ -5,10 +5,11 @@ other file may be opened, and memory stays below a gigabyte. The interpreter rep
 executed, started or looked up (PEP 578), and the operating system limits the memory.
 """
 
+import codecs
 import contextlib
 import functools
 import gzip
-import importlib
+import importlib.util
 import io
 import json
 import pickle
@@ -18,14 +19,16 @@ import struct
 import sys
 import tarfile
 import tempfile
+import warnings
 from pathlib import Path
 
+import handgrad
 import numpy as np
 from handgrad import Solver, cli, data_utils
 from handgrad.data_utils import spiral
 from handgrad.engine import checkpoints
 from handgrad.engine.checkpoints import load_params
-from handgrad.models import FullyConnectedNet
+from handgrad.models import Affine, BatchNorm, Conv, Dropout, FullyConnectedNet, Net
 
 from . import attack
 
@@ -54,6 +57,8 @@ def hook(event, arguments):
 
 @functools.cache
 def install_hook():
+    for encoding in ("utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be"):
+        codecs.lookup(encoding)  # imported when first needed: JSON may come in them
     sys.addaudithook(hook)  # for good: Python has no way to remove one
 
 
@@ -277,7 +282,8 @@ def reader(name, good, name_of_file, inside=bytes):
 
 def outcome(read, path):
     """Whether it was read or refused, as it should be."""
-    with watched(path.parent if path.name != "data_batch_4" else path.parents[1]):
+    with watched(path.parent), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numbers that overflow; their text would be read from files
         try:
             read(path)
         except (ValueError, OSError) as refusal:
@@ -327,6 +333,111 @@ def read_mat(path):
     """MATLAB files"""
     data = data_utils.load_digits_mat(path.parent)
     images_and_labels(data["X_train"], data["y_train"])
+
+
+def an_npz(rng):
+    """Examples as a user may save them: whole or divided, packed or not."""
+    X, file = rng.integers(256, size=(12, 1, 4, 4), dtype=np.uint8), io.BytesIO()
+    arrays = {"X": X, "y": np.array(["cat", "dog"] * 6)}
+    if rng.integers(2):
+        labels = np.arange(12) % 2
+        arrays = {"X_train": X, "y_train": labels, "X_test": X, "y_test": labels, "other": X}
+    [np.savez, np.savez_compressed][rng.integers(2)](file, **arrays)
+    return file.getvalue()
+
+
+@reader("npz", an_npz, "mine.npz")
+def read_npz(path):
+    """.npz files of examples"""
+    data = data_utils.load_npz(path)
+    images_and_labels(data["X_train"], data["y_train"])
+
+
+def a_table(rng):
+    rows = [f"{n},{n / 2},{n % 3 - 1},{'cat' if n % 2 else 'dog'}" for n in range(30)]
+    return "\n".join(["a,b,c,kind", *rows]).encode()
+
+
+def read_csv(path):
+    """CSV files"""
+    data = data_utils.load_csv(path, "kind")
+    assert data["X_train"].dtype == np.float32
+    assert len(data["X_train"]) == len(data["y_train"])
+
+
+if importlib.util.find_spec("pandas"):
+    reader("csv", a_table, "mine.csv")(read_csv)
+    reader("csv_gz", lambda rng: gzip.compress(a_table(rng)), "mine.csv.gz")(read_csv)
+
+
+def an_image(rng):
+    from PIL import Image
+
+    size, file = [(9, 7), (9, 7, 3), (9, 7, 4)][rng.integers(3)], io.BytesIO()
+    image = Image.fromarray(rng.integers(256, size=size, dtype=np.uint8))
+    image.save(file, ["PNG", "TIFF", "GIF", "JPEG", "PPM"][rng.integers(5 if size[2:] == (3,) else 2)])
+    return file.getvalue()
+
+
+def read_images(path):
+    """images in a folder"""
+    data = data_utils.load_image_folder(path.parents[1], size=(5, 5), val=0, test=0)
+    images_and_labels(data["X_train"], data["y_train"])
+
+
+if importlib.util.find_spec("PIL"):
+    reader("images", an_image, "cat/1.png")(read_images)
+
+
+@functools.cache
+def a_model():
+    layers = [Conv(2, 3, pad="same"), BatchNorm(), "relu", Dropout(0.1), Affine(3)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Net(layers, (1, 4, 4), seed=0, reg=0.1).save(Path(folder, "net.npz"))
+        return path.read_bytes()
+
+
+@reader("model", lambda rng: a_model(), "net.npz")
+def read_model(path):
+    """saved nets"""
+    net = handgrad.load(path)
+    assert net.loss(np.ones((2, *net.input_dim), np.float32)).shape == (2, 3)
+
+
+def meta_of(npz):
+    """The JSON in a checkpoint or a model."""
+    with np.load(io.BytesIO(npz)) as file:
+        return file["meta"].tobytes()
+
+
+def with_meta(npz):
+    """A function that puts other JSON into it, with the right sums; else the sums give damage away."""
+
+    def packed(raw):
+        with np.load(io.BytesIO(npz())) as file:
+            arrays = dict(file) | {"meta": np.frombuffer(raw, np.uint8)}
+        file = io.BytesIO()
+        np.savez(file, **arrays)
+        return file.getvalue()
+
+    return packed
+
+
+@reader("model_inside", lambda rng: meta_of(a_model()), "net.npz", with_meta(a_model))
+def read_changed_model(path):
+    """saved nets with right sums"""
+    net = handgrad.load(path)
+    with contextlib.suppress(FloatingPointError):
+        net.loss(np.ones((2, *net.input_dim), np.float32), np.zeros(2, int))
+
+
+@reader("checkpoint_inside", lambda rng: meta_of(a_checkpoint()), "run.npz", with_meta(a_checkpoint))
+def read_changed_checkpoint(path):
+    """checkpoints with right sums"""
+    solver = a_solver()
+    solver.load_checkpoint(path)
+    solver.learning_rate_at(solver.iteration, solver.epoch)
+    assert len(solver.loss_history) == solver.iteration
 
 
 @reader("checkpoint", lambda rng: a_checkpoint(), "checkpoint.npz")

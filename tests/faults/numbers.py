@@ -4,7 +4,9 @@ import functools
 
 import numpy as np
 from handgrad import Solver
+from handgrad import attention as A
 from handgrad import layers as L
+from handgrad import recurrent as R
 from handgrad.engine.workers import workers
 from handgrad.models import (
     Affine,
@@ -125,6 +127,55 @@ def a_loss(function, **settings):
     return draw
 
 
+def a_recurrent(function, blocks, biases):
+    def draw(rng, normal):
+        T, D, H = sizes(rng, 3, 1, 5)
+        x = normal(batch_size(rng), T, D)
+        arrays = [x, normal(len(x), H), normal(D, blocks * H), normal(H, blocks * H)]
+        return [*arrays, *(normal(blocks * H) for _ in range(biases))], (), function
+
+    return draw
+
+
+def an_affine_of_steps(rng, normal):
+    T, D, M = sizes(rng, 3, 1, 5)
+    return [normal(batch_size(rng), T, D), normal(D, M), normal(M)], (), oracle.affine_steps
+
+
+def word_scores(rng, normal):
+    T, D, V = sizes(rng, 3, 1, 5)
+    return [normal(batch_size(rng), T, D), normal(V, D)], (), oracle.word_scores
+
+
+def a_conv1d(rng, normal):
+    D, F, K, stride = sizes(rng, 4, 1, 4)
+    pad, x = int(rng.integers(3)), normal(batch_size(rng), int(rng.integers(3, 8)), D)
+    settings = {"stride": stride, "pad": pad}
+    return [x, normal(F, D, K), normal(F)], (settings,), functools.partial(oracle.conv1d, **settings)
+
+
+def an_rmsnorm(rng, normal):
+    x, eps = normal(batch_size(rng), *sizes(rng, 2)), float(10 ** rng.uniform(-6, -1))
+    return [x, normal(x.shape[-1])], ({"eps": eps},), functools.partial(oracle.rmsnorm, eps=eps)
+
+
+def a_softmax(rng, normal):
+    return [normal(batch_size(rng), *sizes(rng, 2))], (), oracle.softmax_rows
+
+
+def an_attention(rng, normal):
+    N, causal, (T, more, E, D) = batch_size(rng), bool(rng.integers(2)), sizes(rng, 4, 1, 5)
+    arrays = [normal(N, T, E), normal(N, T + more - 1, E), normal(N, T + more - 1, D)]
+    return arrays, (None, causal), functools.partial(oracle.attention, causal=causal)
+
+
+def a_multi_head(rng, normal):
+    heads, width, T = sizes(rng, 3, 1, 4)
+    D, param = heads * width, {"heads": heads, "causal": bool(rng.integers(2))}
+    arrays = [normal(batch_size(rng), T, D), normal(D, 3 * D), normal(3 * D), normal(D, D), normal(D)]
+    return arrays, (param,), functools.partial(oracle.multi_head_attention, **param)
+
+
 def as_pair(loss):
     """A loss as a layer of one output."""
     return loss, lambda dout, dx: dout * dx
@@ -160,6 +211,36 @@ LAYERS = {
     "softmax, smoothed": (*as_pair(L.softmax_loss), a_loss(oracle.softmax, smoothing=0.1)),
     "svm": (*as_pair(L.svm_loss), a_loss(oracle.svm)),
     "mse": (*as_pair(L.mse_loss), a_loss(oracle.mse)),
+    "affine at each step": (
+        R.temporal_affine_forward,
+        R.temporal_affine_backward,
+        an_affine_of_steps,
+    ),
+    "word scores": (R.word_scores_forward, R.word_scores_backward, word_scores),
+    "conv1d": (A.conv1d_forward, A.conv1d_backward, a_conv1d),
+}
+BENT = {  # curved everywhere: large numbers would saturate them
+    "rnn": (R.rnn_forward, R.rnn_backward, a_recurrent(oracle.rnn, 1, 1)),
+    "lstm": (R.lstm_forward, R.lstm_backward, a_recurrent(oracle.lstm, 4, 1)),
+    "gru": (R.gru_forward, R.gru_backward, a_recurrent(oracle.gru, 3, 2)),
+    "gelu": (A.gelu_forward, A.gelu_backward, elementwise(oracle.gelu_by_tanh)),
+    "gelu, exact": (
+        functools.partial(A.gelu_forward, approximate=False),
+        A.gelu_backward,
+        elementwise(oracle.gelu),
+    ),
+    "rmsnorm": (A.rmsnorm_forward, A.rmsnorm_backward, an_rmsnorm),
+    "softmax of rows": (A.softmax_forward, A.softmax_backward, a_softmax),
+    "attention": (
+        A.scaled_dot_product_attention_forward,
+        A.scaled_dot_product_attention_backward,
+        an_attention,
+    ),
+    "multi-head attention": (
+        A.multi_head_attention_forward,
+        A.multi_head_attention_backward,
+        a_multi_head,
+    ),
 }
 
 
@@ -186,15 +267,13 @@ def laid_out(rng, a):
     short=150,
 )
 def layer(rng, folder):
-    name = rng.choice(list(LAYERS))
-    forward, backward, draw = LAYERS[name]
+    name = str(rng.choice([*LAYERS, *BENT]))
+    forward, backward, draw = (LAYERS | BENT)[name]
     dtype = list(PRECISION)[rng.choice(3, p=[0.6, 0.3, 0.1])]
-    scale = rng.choice(SCALES[dtype])
+    scale = rng.choice(SCALES[dtype]) if name in LAYERS else 1
     drawn, settings, function = draw(rng, lambda *shape: rng.standard_normal(shape))
-    first, *others = [
-        laid_out(rng, (a * s).astype(dtype)) for a, s in zip(drawn, [scale, 1, 1], strict=False)
-    ]
-    arrays = [first, *others]
+    drawn[0] = drawn[0] * scale
+    arrays = [laid_out(rng, np.asarray(a, dtype)) for a in drawn]
     before = [a.tobytes() for a in arrays]
     out, cache = forward(*arrays, *settings)
     dout = laid_out(rng, np.asarray(rng.standard_normal(np.shape(out)), dtype))
@@ -211,7 +290,9 @@ def layer(rng, folder):
                 grad.astype(float) * v,
                 dout.astype(float) * oracle.derivative(function, arrays, moves),
             )
-            least = 0 if at else cancelled(name, arrays, settings) * np.abs(dout).max(initial=0)
+            least = cancelled(name, at, arrays, settings) * np.abs(dout).max(initial=0)
+            if name == "multi-head attention":  # keys' biases have no gradient but rounding
+                least = max(np.abs(g).max(initial=0).astype(float) for g in grads)
             assert_same_sum(*terms, least, PRECISION[dtype], f"{name}, argument {at}")
     return f"of {np.dtype(dtype)}"
 
@@ -221,19 +302,26 @@ NORMALISED = {  # the axes of x over which the means are taken
     "spatial batchnorm": (0, 2, 3),
     "layernorm": (1,),
     "groupnorm": (2, 3, 4),
+    "rmsnorm": (2,),
 }
 
 
-def cancelled(name, arrays, settings):
-    """How much larger than dout the terms are that cancel each other in dx."""
-    if name in ("sigmoid", "tanh"):  # 1 - out^2, where out comes close to 1
+def cancelled(name, at, arrays, settings):
+    """How much larger than dout the terms may be that cancel each other in a gradient."""
+    sizes = [np.abs(a).max(initial=0).astype(float) for a in arrays]
+    if name in ("sigmoid", "tanh", "softmax of rows"):  # 1 - out^2, where out comes close to 1
         return 1
-    if name not in NORMALISED or not arrays[0].size:
+    if name in ("rnn", "lstm", "gru"):  # the same, times what stands before the bend
+        return max(sizes)
+    if name == "attention" and at < 2:  # dp - sum(dp p), where p comes close to 1
+        return sizes[1 - at] * sizes[2] * arrays[2].shape[2]
+    if name not in NORMALISED or at or not arrays[0].size:
         return 0
-    x, gamma = arrays[0].astype(float), arrays[1].astype(float)
+    x = arrays[0].astype(float)
     if name == "groupnorm":
         x = x.reshape(len(x), settings[0], -1, *x.shape[2:])
-    return np.abs(gamma).max() / np.sqrt(x.var(axis=NORMALISED[name]).min() + settings[-1]["eps"])
+    variance = (x * x).mean(axis=2) if name == "rmsnorm" else x.var(axis=NORMALISED[name])
+    return sizes[1] / np.sqrt(variance.min() + settings[-1]["eps"])
 
 
 def as_tuple(grads):

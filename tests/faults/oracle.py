@@ -8,6 +8,7 @@ the direction v, without the rounding that a difference has. Comparisons look at
 import itertools
 
 import numpy as np
+import scipy.special
 
 __all__ = ["derivative"]
 
@@ -164,3 +165,92 @@ def _places(shape, size, stride):
     for (i, top), (j, left) in itertools.product(enumerate(rows), enumerate(columns)):
         places[i, j] = top, left
     return places
+
+
+# ---------------------------------------------------------------------------- sequences (N, T, D)
+
+
+def over_time(cell, x, h):
+    """The states of a recurrent layer after each step."""
+    states = []
+    for t in range(x.shape[1]):
+        h = cell(x[:, t], h)
+        states.append(h)
+    return np.stack(states, axis=1)
+
+
+def rnn(x, h0, Wx, Wh, b):
+    return over_time(lambda x, h: tanh(_times(x, Wx) + _times(h, Wh) + b), x, h0)
+
+
+def lstm(x, h0, Wx, Wh, b):
+    c = np.zeros_like(h0)
+
+    def cell(x, h):
+        nonlocal c
+        i, f, o, g = np.split(_times(x, Wx) + _times(h, Wh) + b, 4, axis=1)
+        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+        return sigmoid(o) * tanh(c)
+
+    return over_time(cell, x, h0)
+
+
+def gru(x, h0, Wx, Wh, bx, bh):
+    def cell(x, h):
+        a, u = (np.split(s, 3, axis=1) for s in (_times(x, Wx) + bx, _times(h, Wh) + bh))
+        r, z = sigmoid(a[0] + u[0]), sigmoid(a[1] + u[1])
+        return (1 - z) * tanh(a[2] + r * u[2]) + z * h
+
+    return over_time(cell, x, h0)
+
+
+def _times(x, w):
+    """x @ w, for x (..., D)."""
+    return (x[..., :, None] * w).sum(axis=-2)
+
+
+def affine_steps(x, w, b):
+    return _times(x, w) + b
+
+
+def word_scores(x, w):
+    return _times(x, w.T)
+
+
+def conv1d(x, w, b, stride, pad):
+    images = conv(x.swapaxes(1, 2)[:, :, None], w[:, :, None], b, (1, stride), (0, pad))
+    return images[:, :, 0].swapaxes(1, 2)
+
+
+def gelu(x):
+    return x * (1 + scipy.special.erf(x / np.sqrt(2))) / 2
+
+
+def gelu_by_tanh(x):
+    return x * (1 + tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2
+
+
+def rmsnorm(x, gamma, eps):
+    return gamma * x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+
+
+def softmax_rows(x):
+    e = np.exp(x - x.real.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def attention(q, k, v, causal):
+    """One query after the other: q (N, T, E), k (N, S, E), v (N, S, D)."""
+    out = np.empty((*q.shape[:2], v.shape[2]), complex)
+    for n, t in np.ndindex(q.shape[:2]):
+        seen = k.shape[1] - q.shape[1] + t + 1 if causal else k.shape[1]
+        weights = softmax_rows((k[n, :seen] * q[n, t]).sum(axis=1) / np.sqrt(q.shape[2]))
+        out[n, t] = (weights[:, None] * v[n, :seen]).sum(axis=0)
+    return out
+
+
+def multi_head_attention(x, W, b, Wo, bo, heads, causal):
+    q, k, v = np.split(affine_steps(x, W, b), 3, axis=2)
+    parts = (np.split(a, heads, axis=2) for a in (q, k, v))
+    z = [attention(*head, causal) for head in zip(*parts, strict=True)]
+    return affine_steps(np.concatenate(z, axis=2), Wo, bo)
