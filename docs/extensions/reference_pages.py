@@ -104,4 +104,6 @@ def _content(thing):
         return table([[repr(key), text] for key, text in thing.items()])
     if isinstance(thing, dict):
         return "A dict with the keys " + ", ".join(f"``{key!r}``" for key in thing) + "."
+    if isinstance(thing, list | tuple) and not all(isinstance(entry, str | int) for entry in thing):
+        return f"A {type(thing).__name__} of {len(thing)} entries."
     return f"``{thing!r:.70}``"
