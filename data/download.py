@@ -1,6 +1,7 @@
 """The folder in which data sets are looked for, and the mirrors from which they are fetched."""
 
 import os
+import warnings
 from pathlib import Path
 
 from ..engine.errors import look_up
@@ -47,9 +48,7 @@ def default_data_dir():
     """The folder that the environment variable HANDGRAD_DATA names, else the user's cache folder."""
     if os.environ.get("HANDGRAD_DATA"):
         return Path(os.environ["HANDGRAD_DATA"])
-    import pooch  # heavy: imported when the cache folder is needed
-
-    return Path(pooch.os_cache("handgrad"))
+    return Path(_pooch().os_cache("handgrad"))
 
 
 def _folder(data_dir):
@@ -90,8 +89,7 @@ def download(name, data_dir=None, mirrors=None, progress=True):
 
 def _fetched(file, md5, folder, mirrors, progress):
     """The path of a file, from the first mirror that gives the right one."""
-    import pooch
-
+    pooch = _pooch()
     failures = []
     for mirror in mirrors:
         try:
@@ -103,3 +101,12 @@ def _fetched(file, md5, folder, mirrors, progress):
         + "; ".join(failures)
         + f". It can be put into {folder} by hand."
     )
+
+
+def _pooch():
+    """The package; heavy, so imported when needed. In notebooks it may look for widgets in vain."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        import pooch
+
+    return pooch

@@ -112,6 +112,7 @@ def test_broken_links_are_found(tmp_path, extensions, page, fault):
     ("docstring", "rst"),
     [
         ("A line with x_n * w and |x|.", "A line with x\\_n \\* w and \\|x\\|."),
+        ("LeNet's 6@5x5", "LeNet's 6\\@5x5"),
         ("See `relu` and `relu(x)`.", "See :py:obj:`relu` and ``relu(x)``."),
         ("The rule's *state* is kept.", "The rule's *state* is kept."),
         ("w: (D, M).  b: (M,).", "w: (D, M).  b: (M,)."),
@@ -121,6 +122,10 @@ def test_broken_links_are_found(tmp_path, extensions, page, fault):
             "Two:\n    p      the share\n    seed   any_thing\n           more",
             "Two:\n\n.. list-table::\n   :class: names\n\n   * - ``p``\n     - the share\n"
             "   * - ``seed``\n     - any\\_thing\n       more",
+        ),
+        (
+            "    long name   what it is\n    p   too far left",
+            ".. code-block:: none\n   :class: plain\n\n   long name   what it is\n   p   too far left",
         ),
         (
             "    a   = b   c_\n    dx  = d",
