@@ -26,6 +26,7 @@ from .doctor import Diagnosis, diagnose, of_layers, of_numbered_layers
 from .engine import html
 from .engine.blackbox import LayerBox, LossBox, ModelBox, Raised, floats, raised
 from .engine.derivatives import COMPLEX_STEP, Derivative
+from .engine.workers import workers
 
 __all__ = [
     "Diagnosis",
@@ -231,6 +232,7 @@ def _wrapped(diagnosis):
     return textwrap.fill(str(diagnosis), 100, subsequent_indent="    ", break_long_words=False)
 
 
+@workers(1)  # more threads of BLAS take longer for products as small as these
 def check_layer(forward, backward, *args, seed=0):
     """Check a forward/backward pair on given arguments, against a random dout.
 
@@ -242,11 +244,13 @@ def check_layer(forward, backward, *args, seed=0):
     return _report(LayerBox(forward, backward, args, seed))
 
 
+@workers(1)  # more threads of BLAS take longer for products as small as these
 def check_loss(loss, x, y):
     """Check a loss function, `loss(x, y) -> loss, dx`. Returns a Report with one row."""
     return _report(LossBox(loss, x, y))
 
 
+@workers(1)  # more threads of BLAS take longer for products as small as these
 def check_model(model, X, y, entries=30, seed=0):
     """Check the gradients of a whole model, parameter by parameter, in float64.
 
