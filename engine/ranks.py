@@ -291,13 +291,17 @@ def communicator():
 
 WITNESS = """
 import os, select, sys
-names, poll = {}, select.poll()
+names, lost, poll = {}, [], select.poll()
 for pid, name in zip(sys.argv[1::2], sys.argv[2::2]):
-    names[os.pidfd_open(int(pid))] = name
-for handle in names:
-    poll.register(handle, select.POLLIN)
-for handle, _ in poll.poll():
-    print(f"handgrad: {names[handle]} is lost, and so all end.", file=sys.stderr)
+    try:
+        handle = os.pidfd_open(int(pid))
+    except ProcessLookupError:  # it died before this process began
+        lost.append(name)
+    else:
+        names[handle] = name
+        poll.register(handle, select.POLLIN)
+for name in lost or [names[handle] for handle, _ in poll.poll()]:
+    print(f"handgrad: {name} is lost, and so all end.", file=sys.stderr)
 """
 
 

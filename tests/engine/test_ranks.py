@@ -1,7 +1,10 @@
 """Ranks: the same bits for any number of them. Here threads stand for processes; see extras for MPI."""
 
 import contextlib
+import os
 import pickle
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -467,3 +470,13 @@ def test_parts_of_a_shared_batch_have_its_shape():
     share.mine = share.mine[:1]
     parts = Parts([np.zeros((3, 2))], share)
     assert (parts.shape, parts.size, len(parts.astype(np.float32))) == ((7, 2), 14, 7)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open of Linux")
+def test_the_witness_names_a_rank_that_died_before_it_began():
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    ranks_there = [f"{os.getpid()}", "rank 0 of 2", f"{gone.pid}", "rank 1 of 2"]
+    command = [sys.executable, "-I", "-S", "-c", module.WITNESS, *ranks_there]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "handgrad: rank 1 of 2 is lost, and so all end.\n")

@@ -200,11 +200,11 @@ def a_tar(raw):
     return file.getvalue()
 
 
-def a_mat(rng):
+def a_mat(rng, N=4):
     import scipy.io
 
-    X = rng.integers(256, size=(4, 256), dtype=np.uint8)
-    y = rng.integers(1, 11, size=(4, 1), dtype=np.uint8)
+    X = rng.integers(256, size=(N, 256), dtype=np.uint8)
+    y = rng.integers(1, 11, size=(N, 1), dtype=np.uint8)
     content = {f"{k}{part}": a for part in ("", "valid", "test") for k, a in (("X", X), ("y", y))}
     file = io.BytesIO()
     scipy.io.savemat(file, content, do_compression=bool(rng.integers(2)))

@@ -7,8 +7,11 @@ milliseconds more.
 import contextlib
 import csv
 import functools
+import importlib.util
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,21 +25,24 @@ from . import attack
 from .files import a_mat
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 MARK = "HANDGRAD_FAULT"  # in the environment of a victim and of all processes that it starts
 
 
 class Victim:
     """A process and those that it starts. Its files and temporary files are in a folder of its own."""
 
-    def __init__(self, kind, folder, **options):
+    def __init__(self, kind, folder, ranks=None, **options):
         self.folder, self.mark = folder, f"{MARK}={os.getpid()}-{time.monotonic_ns()}"
         (folder / "tmp").mkdir(exist_ok=True)
         if not (folder / "digits.mat").exists():
-            (folder / "digits.mat").write_bytes(a_mat(np.random.default_rng(0)))
+            (folder / "digits.mat").write_bytes(a_mat(np.random.default_rng(0), 40 if ranks else 4))
         name, _, value = self.mark.partition("=")
+        launcher = [mpiexec(), "-n", str(ranks)] if ranks else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.victim", kind, str(folder)],
+            [*launcher, sys.executable, "-m", f"{__package__}.victim", kind, str(folder)],
             env={**os.environ, name: value, "TMPDIR": str(folder / "tmp")},
+            stdin=subprocess.DEVNULL,
             start_new_session=True,
             **options,
         )
@@ -51,6 +57,16 @@ class Victim:
     def kill(self, sign, whole_group):
         with contextlib.suppress(ProcessLookupError):  # it has ended by itself
             (os.killpg if whole_group else os.kill)(self.process.pid, sign)
+
+    def kill_rank(self, sign, rank):
+        """True if a witness was there, who names a rank that dies; None if the rank is not there."""
+        programs = {pid: program(pid) for pid in processes_with(self.mark)}
+        for pid, (words, environment) in programs.items():
+            if "-m" in words and f"PMI_RANK={rank}" in environment and "mpiexec" not in words[0]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, sign)
+                    return any("is lost" in " ".join(words) for words, _ in programs.values())
+        return None
 
     def end(self):
         """Wait for its end, and for the end of all that it started."""
@@ -70,9 +86,24 @@ def processes_with(mark):
                 yield int(entry.name)
 
 
-def whole(kind, folder):
+def program(pid):
+    """The words of a process's command and its environment; none if it has ended."""
+    with contextlib.suppress(OSError):
+        files = (Path(f"/proc/{pid}/{name}") for name in ("cmdline", "environ"))
+        return [file.read_bytes().decode(errors="replace").split("\0") for file in files]
+    return [[""], [""]]
+
+
+def mpiexec():
+    """Its path; None without it or without mpi4py."""
+    beside = Path(sys.executable).with_name("mpiexec")
+    path = str(beside) if beside.exists() else shutil.which("mpiexec")
+    return path if importlib.util.find_spec("mpi4py") else None
+
+
+def whole(kind, folder, ranks=None):
     """Let it run to its end, and return what it leaves."""
-    victim = Victim(kind, folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    victim = Victim(kind, folder, ranks, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     error = victim.end()
     assert victim.process.returncode == 0, error
     assert not list((folder / "tmp").iterdir()), "a temporary file is left"
@@ -80,9 +111,9 @@ def whole(kind, folder):
 
 
 @functools.cache
-def expected(kind):
+def expected(kind, ranks=None):
     with tempfile.TemporaryDirectory() as folder:
-        return whole(kind, Path(folder))
+        return whole(kind, Path(folder), ranks)
 
 
 def what_is_left(folder):
@@ -107,7 +138,8 @@ def a_history(path):
 
 def a_run(path):
     content = json.loads(path.read_text())
-    return {k: v for k, v in content.items() if k not in ("seconds", "epoch_seconds", "data_dir")}
+    other = ("seconds", "epoch_seconds", "data_dir", "ranks")
+    return {k: v for k, v in content.items() if k not in other}
 
 
 def killed(rng, folder, kind, moments):
@@ -116,14 +148,12 @@ def killed(rng, folder, kind, moments):
     word = str(rng.choice(list(moments)))
     for _ in range(rng.choice([1, 1, 2])):
         sign = SIGNALS[rng.integers(3)]
-        victim = Victim(kind, folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        victim = Victim(kind, folder, **PIPES)
         victim.wait_for(word, int(rng.integers(moments[word])))
         time.sleep(rng.uniform(0, 0.005 if rng.integers(4) else 0.5))
         victim.kill(sign, whole_group=sign == signal.SIGINT and rng.integers(2))
         victim.end()
-    found, wanted = whole(kind, folder), expected(kind)
-    differ = [name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)]
-    assert not differ, f"{differ} differ"
+    compare_files(whole(kind, folder), expected(kind))
     until = time.monotonic() + 10
     while left := shared_memory() - before:  # another program may just be ending
         assert time.monotonic() < until, f"shared memory {left} is left"
@@ -131,8 +161,13 @@ def killed(rng, folder, kind, moments):
     return f"{sign.name} at {word}"
 
 
+def compare_files(found, wanted):
+    differ = [name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)]
+    assert not differ, f"{differ} differ"
+
+
 def shared_memory():
-    """Names of shared memory that no process uses. No victim is a job of MPI, which others may run."""
+    """Names of shared memory that no process uses, without MPI's: other users' jobs leave some, too."""
     used = b""
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -159,4 +194,23 @@ def compare(rng, folder):
     return killed(rng, folder, "compare", {"start": 1, "step": 400, "write": 60})
 
 
-# A data-parallel job takes its place here: a kind in victim.py that is started under mpiexec.
+@attack(PROMISE.format("a job of `mpiexec`, of any number of ranks each time,"), long=24, short=0)
+def ranks(rng, folder):
+    if mpiexec() is None:
+        return "skipped: needs mpi4py and mpiexec"
+    moments = {"start": 1, "step": 60, "write": 5, "report": 1}
+    word, size = str(rng.choice(list(moments))), 3
+    for _ in range(rng.choice([1, 1, 2])):
+        sign, rank = SIGNALS[rng.integers(3)], int(rng.integers(-1, size))
+        victim = Victim("ranks", folder, size, **PIPES)
+        victim.wait_for(word, int(rng.integers(moments[word])))
+        time.sleep(rng.uniform(0, 0.005 if rng.integers(4) else 0.5))
+        named = victim.kill(sign, False) if rank < 0 else victim.kill_rank(sign, rank)
+        error = victim.end()
+        assert not named or re.search(rf"handgrad: rank {rank} of {size}\b", error), error
+        if (folder / "run" / "checkpoint.npz").exists():
+            a_checkpoint(folder / "run" / "checkpoint.npz")
+        size = int(rng.integers(1, 4))
+    compare_files(whole("ranks", folder, size), expected("ranks", 3))
+    whom = "mpiexec" if rank < 0 else "a rank that was named" if named else "a rank"
+    return f"{sign.name} of {whom} at {word}"

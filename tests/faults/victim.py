@@ -3,6 +3,7 @@
 A line on stdout names each moment as it begins, so that the killer can choose one.
 """
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -37,7 +38,7 @@ def announce_all():
     announce(cli, "_report", "report")
 
 
-def train(folder):
+def train(folder, batch_size=2):
     """`handgrad train`, or --resume if there is a checkpoint."""
     run = folder / "run"
     options = [
@@ -46,7 +47,7 @@ def train(folder):
         "--data-dir",
         folder,
         "--batch-size",
-        "2",
+        batch_size,
         "--epochs",
         "5",
         "--quiet",
@@ -90,7 +91,12 @@ def compare_two(folder):
     assert not compare(build, settings, 2, folder=folder / "run", progress=False).failures
 
 
-KINDS = {"train": train, "helpers": train_with_helpers, "compare": compare_two}
+KINDS = {
+    "train": train,
+    "helpers": train_with_helpers,
+    "compare": compare_two,
+    "ranks": functools.partial(train, batch_size=10),
+}
 
 if __name__ == "__main__":
     announce_all()
