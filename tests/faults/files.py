@@ -274,7 +274,7 @@ def reader(name, good, name_of_file, inside=bytes):
 
         try_case.__name__, try_case.__module__ = name, __name__
         promise = f"Damaged {read.__doc__} are refused with their name, run nothing and take no memory"
-        attack(promise, long=2000, short=25)(try_case)
+        attack(promise, long=2000, short=15)(try_case)
         return read
 
     return entered

@@ -189,7 +189,7 @@ def helpers(rng, folder):
     return killed(rng, folder, "helpers", {"step": 100, "write": 25, "answer": 80})
 
 
-@attack(PROMISE.format("a comparison in several processes"), long=50, short=1)
+@attack(PROMISE.format("a comparison in several processes"), long=50, short=0)
 def compare(rng, folder):
     return killed(rng, folder, "compare", {"start": 1, "step": 400, "write": 60})
 

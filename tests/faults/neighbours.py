@@ -224,7 +224,7 @@ def lie(kind, number):
     Connection.send_bytes = send_bytes
 
 
-@attack("A helper whose answer is no answer is given up, and the bits are the same", long=60, short=1)
+@attack("A helper whose answer is no answer is given up, and the bits are the same", long=60, short=0)
 def lying_helpers(rng, folder):
     kind, number, popen = str(rng.choice(list(LIES))), int(rng.integers(0, 8)), subprocess.Popen
     seed, count = int(rng.choice(WITH_HELPERS)), int(rng.integers(2, 4))

@@ -48,7 +48,7 @@ def check_levels(name):
 @attack(
     "500 trainings in one process leave memory, threads, open files and processes as they were",
     long=500,
-    short=20,
+    short=10,
 )
 def trainings(rng, folder):
     with at_once():
