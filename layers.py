@@ -29,9 +29,9 @@ An example with numbers, out = x @ w:
 >>> out                                     # 1*3 + 2*4 and 1*5 + 2*6
 array([[11., 17.]])
 >>> dx, dw, db = affine_backward(np.array([[1.0, 10.0]]), cache)
->>> dx                                      # x_1 counts 3 in out_1 and 5 in out_2: 1*3 + 10*5
+>>> dx                                      # x_1 enters out_1 times 3 and out_2 times 5: 1*3 + 10*5
 array([[53., 64.]])
->>> dw                                      # w_dm counts x_d in out_m
+>>> dw                                      # w_dm enters out_m times x_d
 array([[ 1., 10.],
        [ 2., 20.]])
 
@@ -236,7 +236,8 @@ def tanh_backward(dout, cache):
 
 # ---------------------------------------------------------------------------- losses
 # A loss is forward and backward at once: the chain begins here, with the derivative of the loss with
-# respect to itself, 1. Each is a mean over the examples, so that every gradient carries 1 / N.
+# respect to itself, 1. Each is a mean over the examples, so that every gradient carries 1 / N
+# (mse_loss: over the entries).
 
 
 def softmax_loss(x, y, smoothing=0.0):
@@ -246,7 +247,8 @@ def softmax_loss(x, y, smoothing=0.0):
     target from the right class and spreads it evenly over all classes (Szegedy et al. 2016).
     Returns loss and dx (N, C).
 
-    For one example, with the target t (1 at the right class, else 0; it always sums to 1):
+    For one example, with the target t (1 at the right class, else 0; with smoothing
+    t_c = (1 - smoothing) * [c = y] + smoothing / C; it always sums to 1):
         S = sum_k exp(x_k)     p_c = exp(x_c) / S
         loss = -sum_c t_c log p_c = -sum_c t_c (x_c - log S) = log S - sum_c t_c x_c
     The derivative of log S with respect to x_c is exp(x_c) / S = p_c, and so dx_c = p_c - t_c.
@@ -319,8 +321,8 @@ def dropout_forward(x, dropout_param):
       p     the probability of *dropping* an entry, in [0, 1). (The course of 2018 and later calls the
             probability of keeping p; that is 1 - p here.)
       mode  'train' or 'test'; at test time out = x.
-      seed  whatever `np.random.default_rng` takes; an equal seed gives an equal mask. Without it
-            each call draws a new one. NumPy's global generator is never touched.
+      seed  a whole number, or what else `np.random.default_rng` takes; an equal seed gives an equal
+            mask. Without it each call draws a new one. NumPy's global generator is never touched.
 
     out = x * mask, where mask is 0 with probability p, else 1 / (1 - p). Then the mean of an entry is
     (1 - p) * x / (1 - p) = x, as at test time.
@@ -358,18 +360,21 @@ def dropout_backward(dout, cache):
 #     xhat_i is multiplied by gamma:            dxhat_i = gamma dout_i
 # c_i reaches xhat in two ways (copy <-> add), directly and through the variance, which all xhat share:
 #     directly:              s dxhat_i
-#     through the variance:  s gets sum_j dxhat_j c_j = n mean(dxhat c). The derivative of s by var is
+#     through the variance:  ds = sum_j dxhat_j c_j = n mean(dxhat c). The derivative of s by var is
 #                            -s^3 / 2, that of var by c_i is 2 c_i / n. The product of the three:
 #                            -s^3 c_i mean(dxhat c) = -s xhat_i mean(dxhat xhat)
 #     together:              dc_i = s (dxhat_i - xhat_i mean(dxhat xhat))
 # x_i reaches c in two ways, directly and through the mean, which is subtracted from every c_j:
 #     directly:              dc_i
-#     through the mean:      mu gets -sum_j dc_j, and x_i is 1/n of mu: -mean(dc) = -s mean(dxhat),
-#                            since the second term of dc has the mean 0, as xhat has
+#     through the mean:      dmu = -sum_j dc_j, and the derivative of mu by x_i is 1/n. The product:
+#                            -mean(dc) = -s mean(dxhat), since mean(xhat) = 0 and so the second term
+#                            of dc has the mean 0
 #     together:              dx_i = s (dxhat_i - mean(dxhat) - xhat_i mean(dxhat xhat))
 # In batch norm gamma is the same for all numbers that share a mean, and the means are known sums:
 # mean(dxhat) = gamma dbeta / n, mean(dxhat xhat) = gamma dgamma / n. With xhat_i = s c_i:
 #     dx_i = s gamma (dout_i - dbeta / n - s c_i dgamma / n)
+# At test time mu and var are numbers that do not depend on x: only the direct path is left,
+#     dx_i = s gamma dout_i
 
 
 def batchnorm_forward(x, gamma, beta, bn_param):
@@ -551,7 +556,7 @@ def conv_forward_naive(x, w, b, conv_param):
     for n, f, i, j in np.ndindex(out.shape):
         rows, columns = _window(i, j, w.shape[2:], stride)
         out[n, f, i, j] = np.sum(framed[n, :, rows, columns] * w[f]) + b[f]
-    return out, (x, w, b, stride, pad)
+    return out, (x, w, b, stride, pad, out.shape)
 
 
 def conv_backward_naive(dout, cache):
@@ -561,15 +566,17 @@ def conv_backward_naive(dout, cache):
     filter gets dout * window, and the window gets dout * filter. A filter meets every window, and a
     pixel lies in several: both add up what comes back (copy <-> add). b_f is added at every position.
     """
-    x, w, b, stride, pad = cache
+    x, w, b, stride, pad, out_shape = cache
+    dout = check_dout("conv_backward_naive", dout, out_shape)
     framed = np.pad(x, _frame(pad))
-    dframed, dw, db = np.zeros_like(framed), np.zeros_like(w), np.zeros_like(b)
+    dframed, dw, db = (np.zeros_like(widened(a)) for a in (framed, w, b))
     for n, f, i, j in np.ndindex(dout.shape):
         rows, columns = _window(i, j, w.shape[2:], stride)
         dframed[n, :, rows, columns] += dout[n, f, i, j] * w[f]
         dw[f] += dout[n, f, i, j] * framed[n, :, rows, columns]
         db[f] += dout[n, f, i, j]
-    return without_frame(dframed, x.shape, pad), dw, db
+    dx = without_frame(dframed, x.shape, pad)
+    return cast(dx, x.dtype), cast(dw, w.dtype), cast(db, b.dtype)
 
 
 def conv_forward(x, w, b, conv_param):
@@ -592,13 +599,17 @@ def conv_forward(x, w, b, conv_param):
 def conv_backward(dout, cache, need_dx=True):
     """From dout (N, F, OH, OW): dx (N, C, H, W), dw (F, C, HH, WW), db (F,).
 
-    Write k for an entry of the filter (c, ii, jj) and p for a position of the output (n, i, j). Then
+    Write k for an entry of the filter (c, ii, jj) and p for a position of the output (n, i, j), and
+    window_kp = framed[n, c, i * stride + ii, j * stride + jj] for the pixel where they meet. As
+    matrices w is (F, K), window (K, P) and dout (F, P), with K = C * HH * WW and P = N * OH * OW. Then
     out_fp = sum_k w_fk window_kp + b_f, an affine map, and its gradients are products as well:
         dw_fk      = sum_p dout_fp window_kp      dout @ windows.T     (product <-> transpose)
         dwindow_kp = sum_f w_fk dout_fp           filters.T @ dout     (product <-> transpose)
         db_f       = sum_p dout_fp                                     (broadcast <-> sum)
     im2col copies each pixel into all windows that hold it. Its way back, col2im, adds: dx at a pixel is
-    the sum of dwindow over the copies of that pixel (copy <-> add).
+    the sum of dwindow over the copies of that pixel (copy <-> add), 0 for a pixel under no window.
+
+    These are the sums of `conv_backward_naive`. The engine cuts P into the OH rows of the output.
 
     need_dx=False leaves dx out (None), as in `affine_backward`.
     """
@@ -635,7 +646,7 @@ def max_pool_forward_naive(x, pool_param):
     for n, c, i, j in np.ndindex(out.shape):
         rows, columns = _window(i, j, window, stride)
         out[n, c, i, j] = np.max(framed[n, c, rows, columns])
-    return out, (framed, x.shape, window, stride, pad)
+    return out, (framed, x.shape, window, stride, pad, out.shape)
 
 
 def max_pool_backward_naive(dout, cache):
@@ -645,7 +656,8 @@ def max_pool_backward_naive(dout, cache):
     Of several equal ones the leftmost takes it all, and of those the uppermost. An entry that is the
     largest of several windows gets the sum (copy <-> add).
     """
-    framed, x_shape, window, stride, pad = cache
+    framed, x_shape, window, stride, pad, out_shape = cache
+    dout = check_dout("max_pool_backward_naive", dout, out_shape)
     dframed = np.zeros_like(framed)
     for n, c, i, j in np.ndindex(dout.shape):
         rows, columns = _window(i, j, window, stride)
@@ -659,7 +671,7 @@ def max_pool_forward(x, pool_param):
     """The largest entry of each window.
 
     x: (N, C, H, W).  pool_param: pool_height, pool_width, stride (the window's size), and pad (0),
-    at most half the window; a frame of padding is never the largest. Windows may overlap.
+    at most half the window; an entry of the padding is never the largest. Windows may overlap.
     Returns out (N, C, OH, OW), OH = 1 + (H + 2 * pad - pool_height) // stride, and a cache.
     """
     x = as_float("max_pool_forward", "x", x)
@@ -688,7 +700,7 @@ def avg_pool_forward(x, pool_param):
 
 
 def avg_pool_backward(dout, cache):
-    """dx: each of the n entries of a window counts 1/n in its mean, and so gets dout / n.
+    """dx: each of the n entries of a window enters its mean times 1/n, and so gets dout / n.
 
     An entry in several windows gets the sum (copy <-> add).
     """

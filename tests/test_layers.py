@@ -295,8 +295,6 @@ class TestContract:
             np.testing.assert_allclose(s, g, rtol=1e-10, atol=1e-12)
 
     def test_dout_of_a_wrong_shape_is_refused(self, forward, backward, shapes, settings):
-        if "naive" in forward.__name__:
-            pytest.skip("the loops are the definition, without checks")
         out, cache = forward(*drawn(shapes), *settings)
         with pytest.raises(ValueError, match=rf"{backward.__name__}: dout has shape"):
             backward(np.ones((1, *out.shape)), cache)
@@ -400,6 +398,7 @@ HALF = [  # forward, backward, shapes, settings: sums that float16 cannot hold, 
     ),
     (L.affine_forward, L.affine_backward, [(70000, 1), (1, 2), (2,)], []),
     (L.conv_forward, L.conv_backward, [(1, 1, 5000, 1), (2, 1, 1, 1), (2,)], [{}]),  # 1024 + 0.5 = 1024
+    (L.conv_forward_naive, L.conv_backward_naive, [(1, 1, 5000, 1), (2, 1, 1, 1), (2,)], [{}]),
 ]
 
 
@@ -407,7 +406,11 @@ HALF = [  # forward, backward, shapes, settings: sums that float16 cannot hold, 
 def test_sums_of_half_precision_are_those_of_float32(forward, backward, shapes, settings):
     """To the precision of float16."""
     x, *others = drawn(shapes, np.float16)
-    if forward not in (L.affine_forward, L.conv_forward):  # of which dw would overflow itself
+    if forward not in (
+        L.affine_forward,
+        L.conv_forward,
+        L.conv_forward_naive,
+    ):  # whose dw would overflow
         x = np.float16(100) + np.float16(20) * x
     arrays = [x, *others]
     out, cache = forward(*arrays, *settings)
