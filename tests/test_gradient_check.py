@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import threadpoolctl
 from handgrad import layers as L
 from handgrad.gradient_check import (
     check_layer,
@@ -317,3 +318,31 @@ def test_what_looks_like_html_is_shown_as_text():
         raise ValueError("<script>")
 
     assert "<script>" not in check_layer(relu, backward, np.ones(3))._repr_html_()
+
+
+@pytest.mark.parametrize("kind", ["layer", "loss", "model"])
+def test_functions_are_called_with_one_thread_of_blas(kind):
+    threads = set()
+
+    def seen(x):
+        libraries = threadpoolctl.threadpool_info()
+        threads.update(lib["num_threads"] for lib in libraries if lib["user_api"] == "blas")
+        return x
+
+    class Model:
+        params = {"w": np.array([2.0, 3.0])}  # noqa: RUF012
+
+        def loss(self, X, y):
+            w = seen(self.params["w"])
+            return (w * w).sum(), {"w": 2 * w}
+
+    if kind == "layer":
+        report = check_layer(lambda x: (seen(x), None), lambda dout, cache: dout, np.ones(2))
+    elif kind == "loss":
+        report = check_loss(
+            lambda x, y: ((seen(x) * x).sum(), 2 * x), np.ones((1, 2)), np.zeros(1, int)
+        )
+    else:
+        report = check_model(Model(), np.ones((1, 2)), np.zeros(1, int))
+    report.require()
+    assert threads == {1}
