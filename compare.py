@@ -54,7 +54,15 @@ SAVE_EVERY = 60.0  # seconds: a run that is stopped loses no more, and an epoch 
 
 
 def compare(
-    build, settings, seeds=3, *, folder="runs/compare", target=None, executor=None, progress=None
+    build,
+    settings,
+    seeds=3,
+    *,
+    folder="runs/compare",
+    target=None,
+    keep=None,
+    executor=None,
+    progress=None,
 ):
     """Train and test `build(seed=seed, **settings[name])` for every name and seed.
 
@@ -66,6 +74,8 @@ def compare(
     folder    where finished runs are kept, and unfinished ones once a minute, which go on from there
               when compare is called again; a run with other arguments is another run
     target    a validation accuracy, for the column 'seconds to target'
+    keep      keep(solver), called after training with the best parameters in place, gives what else of
+              a run is wanted, as JSON takes it: it is result.runs[name, seed]["kept"]
     executor  any `concurrent.futures.Executor`; None: processes, one a processor
     progress  a bar on stderr; None shows it in a terminal
 
@@ -77,7 +87,8 @@ def compare(
         raise ValueError(
             f"compare: {len(settings)} settings and {len(seeds)} seeds, expected some of both."
         )
-    where, what = Path(folder).absolute(), described(build)
+    where = Path(folder).absolute()
+    what = described(build) if keep is None else described([build, keep])
     tasks = {
         (name, seed): _path(where, what, name, seed, given)
         for name, given in settings.items()
@@ -90,7 +101,7 @@ def compare(
         waiting = {}
         for (name, seed), path in tasks.items():
             if not _is_finished(path, (name, seed), result):
-                waiting[pool.submit(run_one, build, seed, settings[name], path)] = (name, seed)
+                waiting[pool.submit(run_one, build, seed, settings[name], path, keep)] = (name, seed)
         _gather(waiting, tasks, result, progress)
     result.runs = {key: result.runs[key] for key in tasks if key in result.runs}
     return result
@@ -127,7 +138,7 @@ def _read_run(path):
     return run
 
 
-def run_one(build, seed, given, path):
+def run_one(build, seed, given, path, keep=None):
     """One task: train, test, and leave the result in a file. Returns the result.
 
     Where the folder of the file is not seen, on another machine, the caller gets the result only, and
@@ -157,6 +168,7 @@ def run_one(build, seed, given, path):
         "epoch_seconds": [record["seconds"] for record in solver.history],
         "seconds": sum(record["seconds"] for record in solver.history),
         "test_acc": solver.check_accuracy(data["X_test"], data["y_test"]) if "X_test" in data else None,
+        "kept": None if keep is None else keep(solver),
     }
     if sees_folder:
         _write_run(path, result)

@@ -4,11 +4,14 @@ import argparse
 import functools
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from handgrad import Solver, compare
+from handgrad.compare import Comparison
 from handgrad.optim import cosine, linear_warmup
 from handgrad.vis_utils import save
 from scipy import stats
@@ -17,9 +20,24 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
 
 
+class Column(NamedTuple):
+    """A column of the table: the mean over the seeds of value(run), a number, as `shown` formats it.
+
+    run is what compare keeps of a run, with what the study's `keep` gave as run["kept"].
+    """
+
+    head: str
+    value: Callable
+    shown: str = ".2f"
+
+
 def tested(run):
-    """The accuracy on the test set, as a share."""
-    return run["test_acc"]
+    """The accuracy on the test set, in per cent."""
+    return 100 * run["test_acc"]
+
+
+ACCURACY = Column("%", tested)
+SECONDS = Column("s an epoch", lambda run: np.mean(run["epoch_seconds"]))
 
 
 @dataclass(frozen=True)
@@ -28,9 +46,14 @@ class Study:
 
     build     gives a Solver; it takes `seed` and what `settings` and `quick` hold
     settings  {name: keyword arguments of build}
-    reported  {name: test accuracy elsewhere, in per cent}
+    reported  {name: the measured number elsewhere}
     quick     keyword arguments that make a run short enough for a test
-    accuracy  what of a run stands in the table
+    measured  the Column that the study is about, with its deviation and interval
+    others    Columns that stand after it, as means
+    keep      keep(solver) -> what else of a trained run is wanted, as JSON takes it (see compare)
+    closing   closing(result) -> text below the table, such as samples of a language model
+    figure    figure(result) draws the first figure
+    caption   what stands under it, before the title
     picture   draws a second figure, if there is one
     """
 
@@ -42,17 +65,23 @@ class Study:
     reported: dict = field(default_factory=dict)
     quick: dict = field(default_factory=dict)
     seeds: int = 5
-    accuracy: callable = tested
+    measured: Column = ACCURACY
+    others: tuple = (SECONDS,)
+    keep: callable = None
+    closing: callable = None
+    figure: callable = Comparison.figure
+    caption: str = "Loss and accuracies by epoch"
     picture: callable = None
 
     def section(self, result):
         seconds = sum(run["seconds"] for run in result.runs.values())
         cost = f"{seconds / 60:.1f} minutes of training in all"
-        return Section(self.name, self.title, self.text, cost, table(self, result))
+        closing = self.closing(result) if self.closing else ""
+        return Section(self.name, self.title, self.text, cost, table(self, result), closing)
 
     def figures(self, result):
         """{file name: figure}, with what stands under each."""
-        drawn = {f"{self.name}.png": (result.figure(), f"Loss and accuracies by epoch: {self.title}")}
+        drawn = {f"{self.name}.png": (self.figure(result), f"{self.caption}: {self.title}")}
         if self.picture is not None:
             drawn[f"{self.name}_picture.png"] = (self.picture(), f"{self.title}, seen")
         return drawn
@@ -92,7 +121,8 @@ def main(study, argv=None):
     changed = study.quick if args.quick else {}
     settings = {name: {**given, **changed} for name, given in study.settings.items()}
     seeds = 1 if args.quick else args.seeds
-    result = compare(study.build, settings, seeds, folder=args.folder / study.name)
+    folder = args.folder / study.name
+    result = compare(study.build, settings, seeds, keep=study.keep, folder=folder)
     show(study.section(result), study.figures(result), args.folder if args.quick else None)
     return 1 if result.failures else 0
 
@@ -106,7 +136,7 @@ def argument_parser(name, title):
 
 def show(section, figures, folder=None):
     """Print a section; keep its figures in the folder, or, without one, put all on the page."""
-    print(f"{section.title}\n{section.table}")
+    print("\n".join(filter(None, [section.title, section.table, section.closing])))
     for name, (figure, _) in figures.items():
         save(figure, (folder or PAGE.parent / "results") / name)
     if folder is None:
@@ -115,40 +145,43 @@ def show(section, figures, folder=None):
 
 def table(study, result):
     """Reported there, measured here: mean, deviation and 95 % interval of the mean over the seeds."""
-    head = (
-        "setting | reported, % | ours, % | deviation | 95 % interval of the mean | seeds | s an epoch"
-    )
-    lines = [f"| {head} |", "|---" * 7 + "|"]
-    for row in result.rows():
-        tests = [
-            100 * study.accuracy(run)
-            for (name, _), run in result.runs.items()
-            if name == row["setting"]
-        ]
-        reported = study.reported.get(row["setting"], "-")
-        lines.append(f"| {row['setting']} | {reported} | {measured(tests)} | {row['seconds']:.2f} |")
+    what, others = study.measured, study.others
+    heads = ["setting", f"reported, {what.head}", f"ours, {what.head}", "deviation"]
+    heads += ["95 % interval of the mean", "seeds", *(column.head for column in others)]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for setting in result.names:
+        runs = [run for (name, _), run in result.runs.items() if name == setting]
+        cells = [measured([what.value(run) for run in runs], what.shown)]
+        cells += [mean([column.value(run) for run in runs], column.shown) for column in others]
+        lines.append(f"| {' | '.join([setting, study.reported.get(setting, '-'), *cells])} |")
     failed = [f"\nFailed: {name}, seed {seed}: {why}" for (name, seed), why in result.failures.items()]
     return "\n".join(lines + failed)
 
 
-def measured(tests):
+def measured(values, shown=".2f"):
     """Mean | deviation | interval | number, as cells of the table."""
-    if len(tests) < 2:
-        return f"**{tests[0]:.2f}** | - | - | 1" if tests else "- | - | - | 0"
-    mean, deviation = np.mean(tests), np.std(tests, ddof=1)
-    half = stats.t.ppf(0.975, len(tests) - 1) * deviation / np.sqrt(len(tests))
-    return f"**{mean:.2f}** | {deviation:.2f} | {mean - half:.2f} to {mean + half:.2f} | {len(tests)}"
+    if len(values) < 2:
+        return f"**{mean(values, shown)}** | - | - | {len(values)}"
+    middle, deviation = np.mean(values), np.std(values, ddof=1)
+    half = stats.t.ppf(0.975, len(values) - 1) * deviation / np.sqrt(len(values))
+    interval = f"{middle - half:{shown}} to {middle + half:{shown}}"
+    return f"**{middle:{shown}}** | {deviation:{shown}} | {interval} | {len(values)}"
+
+
+def mean(values, shown):
+    return f"{np.mean(values):{shown}}" if values else "-"
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page: what is said, what it cost, and the table."""
+    """A section of the page: what is said, what it cost, the table, and what is said below it."""
 
     name: str
     title: str
     text: str
     cost: str
     table: str
+    closing: str = ""
 
 
 def write_section(section, figures):
@@ -156,8 +189,15 @@ def write_section(section, figures):
     name = section.name
     shown = [f"![{words}](results/{file})" for file, words in figures.items()]
     command = f"`python -m experiments.{name}`, {section.cost}, {time.strftime('%Y-%m-%d')}."
-    parts = [f"## {section.title}", section.text.strip(), command, section.table, *shown]
-    text = f"<!-- {name} -->\n" + "\n\n".join(parts) + f"\n<!-- end of {name} -->"
+    parts = [
+        f"## {section.title}",
+        section.text.strip(),
+        command,
+        section.table,
+        section.closing,
+        *shown,
+    ]
+    text = f"<!-- {name} -->\n" + "\n\n".join(filter(None, parts)) + f"\n<!-- end of {name} -->"
     page = PAGE.read_text()
     mark = re.compile(rf"<!-- {name} -->.*<!-- end of {name} -->", re.DOTALL)
     if mark.search(page):

@@ -75,6 +75,25 @@ def test_processes_and_threads_give_the_same(tmp_path, threads, capsys):
     assert capsys.readouterr().out == ""
 
 
+def size(solver):
+    return {"parameters": sum(p.size for p in solver.model.params.values()), "best": best(solver)}
+
+
+def best(solver):
+    return solver.check_accuracy(solver.X_val, solver.y_val) == solver.best_val_acc
+
+
+def test_what_is_to_be_kept_is_in_the_run(tmp_path, threads):
+    settings, common = {"sgd": SETTINGS["sgd"]}, dict(seeds=1, folder=tmp_path, executor=threads)
+    first = compare(build, settings, keep=size, **common)
+    assert first.runs["sgd", 0]["kept"] == {"parameters": 5 * 8 + 8 + 8 * 3 + 3, "best": True}
+    assert without_times(compare(build, settings, keep=size, **common)) == without_times(first)
+    assert len(CALLS) == 1
+    assert compare(build, settings, keep=best, **common).runs["sgd", 0]["kept"] is True
+    assert compare(build, settings, **common).runs["sgd", 0]["kept"] is None
+    assert len(CALLS) == 3
+
+
 def test_finished_runs_are_not_run_again(tmp_path, threads):
     first = compare(build, {"sgd": SETTINGS["sgd"]}, seeds=2, folder=tmp_path, executor=threads)
     assert len(CALLS) == 2
@@ -360,8 +379,8 @@ class Elsewhere(concurrent.futures.ThreadPoolExecutor):
     def __init__(self):
         super().__init__(1)
 
-    def submit(self, function, build, seed, given, path):
-        return super().submit(function, build, seed, given, Path("/not there", path.name))
+    def submit(self, function, build, seed, given, path, keep):
+        return super().submit(function, build, seed, given, Path("/not there", path.name), keep)
 
 
 def test_results_come_home_where_disks_are_not_shared(tmp_path, threads, monkeypatch):

@@ -80,6 +80,36 @@ def test_a_section_is_written_and_written_again(tmp_path, monkeypatch):
     assert "kept" in text
 
 
+def test_a_study_has_the_columns_that_it_names(tmp_path):
+    from experiments.study import Column, Study, table
+
+    loss = Column("loss", lambda run: min(run["val_acc_history"]), ".3f")
+    size = Column("parameters", lambda run: run["kept"]["parameters"], ",.0f")
+    study = Study("toy", "A toy", "", None, {"a": {}}, {"a": "1.9"}, measured=loss, others=(size, loss))
+    runs = {
+        ("a", 0): {"val_acc_history": [3.0, 1.5, 1.75], "kept": {"parameters": 1234}},
+        ("a", 1): {"val_acc_history": [3.0, 1.75], "kept": {"parameters": 1234}},
+    }
+    head, rule, row, missing = table(study, Comparison(["a", "b"], runs, {})).splitlines()
+    ours = "reported, loss | ours, loss | deviation | 95 % interval of the mean"
+    assert head == f"| setting | {ours} | seeds | parameters | loss |"
+    assert rule == "|---" * 8 + "|"
+    assert row == "| a | 1.9 | **1.625** | 0.177 | 0.037 to 3.213 | 2 | 1,234 | 1.625 |"
+    assert missing == "| b | - | **-** | - | - | 0 | - | - |"
+
+
+def test_what_a_study_says_below_its_table_stands_there(tmp_path, monkeypatch, capsys):
+    from experiments import study as module
+
+    monkeypatch.setattr(module, "PAGE", tmp_path / "results.md")
+    module.PAGE.write_text("# Results\n")
+    story = module.Study("toy", "A toy", "Text.", None, {"a": {}}, closing=lambda result: "A sample.")
+    module.show(story.section(Comparison(["a"], {}, {})), {})
+    text = module.PAGE.read_text()
+    assert text.index("| a |") < text.index("A sample.") < text.index("<!-- end of toy -->")
+    assert "A sample." in capsys.readouterr().out
+
+
 def test_the_interval_is_students():
     from experiments.study import measured
 
