@@ -76,7 +76,7 @@ def unknown(case):
         return Finding("Forward is not finite here.", "Choose a point where forward is finite.", 0)
     words = f"{count(case.wrong)} are wrong{case.where(case.wrong)}: {case.at(case.wrong)}."
     advice = "Derive the gradient of this entry again, on paper, for the smallest shapes."
-    return Finding(words + _direction(case) + _not_linear(case), advice, 0)
+    return Finding(words + _direction(case) + _by_output(case) + _not_linear(case), advice, 0)
 
 
 def _direction(case):
@@ -84,6 +84,21 @@ def _direction(case):
     lengths = np.linalg.norm(w) * np.linalg.norm(n)
     return (
         f" The cosine between written and numeric is {float(w @ n) / lengths:.3f}." if lengths else ""
+    )
+
+
+def _by_output(case):
+    """A sentence if backward's Jacobian has the right rows, each times a number of its own."""
+    right, written = case.jacobian, case.written_jacobian
+    if right is None or written is None or not case.known.all():
+        return ""
+    with np.errstate(all="ignore"):
+        c = np.sum(written * right, axis=1) / np.sum(right * right, axis=1)
+    if not np.all(np.isfinite(c)) or not case.same(c[:, None] * right, written):
+        return ""
+    return (
+        f" Backward has each output's derivative times a number, from {c.min():.4g} to {c.max():.4g}: "
+        "look at the derivative of the last function before out, such as tanh."
     )
 
 
@@ -174,6 +189,8 @@ def diagnose(box, written, rows, facts):
             found[row.name] = _kink(row)
         elif not row.passed and (known is None or known.cause == "precision"):
             found[row.name] = _diagnosis(cases[row.name], known)
+    if box.kind == "layer":
+        _share(found)
     for name in set(written) - set(box.point):
         found[name] = Diagnosis(
             name,
@@ -182,6 +199,19 @@ def diagnose(box, written, rows, facts):
             f"Return one gradient for each of {', '.join(box.point)}.",
         )
     return list(found.values())
+
+
+SHARED = ("detached", "factor", "mask", "overwritten", "sign", "statistics", "sum", "transposed")
+
+
+def _share(found):
+    """Give what is not explained by itself the cause of another array: both may have one reason."""
+    known = next((d for d in found.values() if d.cause in SHARED), None)
+    for name, d in found.items() if known else ():
+        if d.cause == "unknown":
+            words = f"{d.evidence} {known.array} is wrong, too, and a gradient inside may spoil both."
+            advice = f"Mend {known.array} first, see there."
+            found[name] = replace(known, array=name, evidence=words, advice=advice)
 
 
 def _kink(row):

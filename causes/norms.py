@@ -3,7 +3,8 @@
 For numbers x_i that share a mean, dx_i = s (dxhat_i - mean(dxhat) - xhat_i mean(dxhat xhat)), see
 layers.py. Without the second term dx is wrong by one number for all i, without the third by a multiple
 of xhat_i, which is a multiple of x_i - mean(x). So the difference tells which term is missing, and over
-which entries, without a look inside.
+which entries, without a look inside. Where numbers are divided by their norm and no mean is subtracted,
+as in RMS norm, the missing term is a multiple of x_i.
 """
 
 import numpy as np
@@ -17,7 +18,12 @@ def statistics(case):
     """Mean or variance is treated as constant, or has a path in backward that forward does not have."""
     if not _applies(case):
         return None
-    found = [f for ids, words in _groupings(case.x.shape) if (f := _frozen(case, ids, words))]
+    found = [
+        f
+        for ids, words in _groupings(case.x.shape)
+        for hypothesis in (_frozen, _frozen_norm)
+        if (f := hypothesis(case, ids, words))
+    ]
     return max(found, key=lambda f: f.strength, default=None)
 
 
@@ -75,6 +81,25 @@ def _frozen(case, ids, words):
         f"{evidence}: written has a path through {which} that forward does not have.",
         f"Leave out the path through {which}: running statistics do not depend on x.",
         strength,
+    )
+
+
+def _frozen_norm(case, ids, words):
+    """A Finding if x / |x| has a gradient without the path through |x|, a multiple of x."""
+    n, x, d = case.numeric.ravel(), case.x.ravel(), (case.written - case.numeric).ravel()
+    square, along = _mean(x * x, ids), np.abs(_mean(n * x, ids))  # 0, since |x| does not matter
+    if np.min(np.unique(ids, return_counts=True)[1]) < 3 or np.any(
+        along > 1e-4 * case.scale * square**0.5
+    ):
+        return None
+    left = d - _mean(d * x, ids) / np.maximum(square, 1e-300) * x
+    if np.max(np.abs(left)) > 1e-4 * np.max(np.abs(d)) + 10 * case.limit:
+        return None
+    return Finding(
+        f"written - numeric is proportional to x for all entries that share a norm (over {words}): so "
+        "looks a gradient that takes the norm for constant.",
+        "Add the path through the norm, or the mean square: x enters it, too.",
+        0.98,
     )
 
 

@@ -19,7 +19,13 @@ def detached(case):
             f"Written is 0 everywhere, numeric is up to {case.scale:.4g}.",
             "Let backward compute this gradient: the path from dout to it is cut.",
         )
-    return _without_dout(case) or _own_output_only(case) or _without_label(case) or _zero_slice(case)
+    return (
+        _without_later_steps(case)
+        or _without_dout(case)
+        or _own_output_only(case)
+        or _without_label(case)
+        or _zero_slice(case)
+    )
 
 
 def _without_dout(case):
@@ -35,6 +41,30 @@ def _without_dout(case):
                 0.95,
             )
     return None
+
+
+def _without_later_steps(case):
+    """Of a sequence, out (N, T, ...): written has what the entry's own step adds, and no later one."""
+    if not len(_first_steps(case)) or not any(
+        len(np.unique(_first_steps(other))) > 1 for other in case.cases.values() if other.fits
+    ):
+        return None
+    return Finding(
+        "Written is what comes back from the first step of out that an entry reaches; it reaches all "
+        "later steps, too.",
+        "Carry the gradient of the state back from step to step, and add it to dout.",
+    )
+
+
+def _first_steps(case):
+    """The first step that each entry reaches, if written is what that one adds; else ()."""
+    shape = case.box.out.shape
+    if case.parts is None or len(shape) != 3 or shape[1] < 3 or not case.known.all():
+        return ()
+    added = case.parts.reshape(*shape, -1).sum(axis=(0, 2))  # (T, x.size)
+    first = np.argmax(added != 0, axis=0)
+    alone = case.is_written(added[first, np.arange(case.x.size)])
+    return first if alone and np.all(added[-1]) else ()
 
 
 def _own_output_only(case):

@@ -46,7 +46,23 @@ def transposed(case):
                 f"Written has the right numbers reversed along {axes_in_words(axes)}.",
                 "Do not flip the filter: forward is a correlation.",
             )
-    return _turned_factor(case) if case.fits and case.box.kind == "layer" else None
+    if not case.fits:
+        return None
+    return (_turned_factor(case) if case.box.kind == "layer" else None) or _elsewhere(case)
+
+
+def _elsewhere(case):
+    """Written has the right numbers, each as often as it should be, in other places."""
+    w, n = np.sort(case.written, axis=None), np.sort(case.numeric, axis=None)
+    distinct = 1 + np.sum(np.diff(n) > 100 * case.limit)
+    if not case.known.all() or distinct < 6 or 2 * case.passes.sum() < n.size or not case.same(w, n):
+        return None
+    return Finding(
+        f"Written has the right numbers in other places: {case.at(case.wrong)}.",
+        "Look at reshape (its order, and the order of the axes), repeat or tile, and at the order of "
+        "what is joined.",
+        0.75,
+    )
 
 
 def _turned_factor(case):

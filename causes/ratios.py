@@ -103,7 +103,7 @@ def _along_axes(case):
         if any(case.x.shape[a] < 2 for a in axes) or not np.all(squares > 0):
             continue
         ratio = np.sum(case.written * case.numeric, axis=axes, keepdims=True) / squares
-        if case.is_written(ratio * case.numeric):
+        if np.all(ratio) and case.is_written(ratio * case.numeric):
             cause = _array_of(case, ratio.ravel())
             return Finding(
                 f"written / numeric is constant along {axes_in_words(axes)}, from {ratio.min():.4g} to "
@@ -179,7 +179,7 @@ def _settings(box):
     """Numbers among the settings: sizes of windows, probabilities, slopes."""
     values = {}
     for k, arg in enumerate(box.args):
-        values |= arg if isinstance(arg, dict) else {f"argument {k}": arg}
+        values |= arg if isinstance(arg, dict) else {box.names[k]: arg}
     real = (int, float, np.integer, np.floating)
     values = {str(k): float(v) for k, v in values.items() if isinstance(v, real) and v > 0}
     window = [v for k, v in values.items() if "height" in k or "width" in k]

@@ -10,6 +10,7 @@ A box has
 """
 
 import copy
+import inspect
 import traceback
 from dataclasses import dataclass
 from functools import cached_property
@@ -86,6 +87,16 @@ def name_of(function):
     return getattr(function, "__name__", type(function).__name__)
 
 
+def names_of(function, args):
+    """What a function calls these arguments; 'argument k' where its signature does not say."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # as of some functions in C
+        parameters = ()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return [*names, *(f"argument {k}" for k in range(len(names), len(args)))][: len(args)]
+
+
 # ---------------------------------------------------------------------------- a pair
 
 
@@ -97,7 +108,8 @@ class LayerBox:
     def __init__(self, forward, backward, args, seed=0):
         self._forward, self._backward, self.args = forward, backward, args
         self.title, self.who = name_of(forward), name_of(backward)
-        self.place = {f"argument {k}": k for k, a in enumerate(args) if floats(a)}
+        self.names = names_of(forward, args)
+        self.place = {self.names[k]: k for k, a in enumerate(args) if floats(a)}
         self.point = {name: args[k].astype(np.float64) for name, k in self.place.items()}
         if not self.point:
             kinds = ", ".join(_kind(a) for a in args)
@@ -135,7 +147,8 @@ class LayerBox:
             grads = self._backward(dout, cache)
         except Exception as error:
             raise Raised(self.who, error) from error
-        return list(grads) if isinstance(grads, tuple) else [grads]
+        several = isinstance(grads, list) and any(isinstance(g, np.ndarray) for g in grads)
+        return list(grads) if several or isinstance(grads, tuple) else [grads]
 
     def value(self, values):
         return self.forward(self.given(values))[0]
@@ -190,8 +203,8 @@ class LayerBox:
         facts, before = [], self.given(self.point)
         for k, (old, new) in enumerate(zip(before, given, strict=True)):
             if isinstance(old, np.ndarray) and not equal(old, new):
-                name = f"argument {k}"
-                facts.append(Fact(name, "input changed", _entries(old, new, who, name)))
+                words = _entries(old, new, who, self.names[k])
+                facts.append(Fact(self.names[k], "input changed", words))
         return facts
 
     def _repeats(self, first, cache, changed):
@@ -230,7 +243,9 @@ class LayerBox:
 
     def _others(self):
         """Other arguments: the numbers of each array in another order; and a batch of one."""
-        shuffled = {name: 1.25 * self.rng.permuted(a) for name, a in self.point.items()}
+        shuffled = {
+            name: 1.25 * self.rng.permuted(a.ravel()).reshape(a.shape) for name, a in self.point.items()
+        }
         yield self.given(shuffled)
         first = next(iter(self.place.values()), None)
         if first is not None and np.ndim(self.args[first]) > 1 and len(self.args[first]) > 1:

@@ -31,7 +31,7 @@ RETURNS = [
     lambda d, c: (*right(d, c), None),
     lambda d, c: (*right(d, c), right(d, c)[0], 1),
     lambda d, c: (),
-    lambda d, c: list(right(d, c)),
+    lambda d, c: [right(d, c)],
     lambda d, c: dict(x=1),
     lambda d, c: 0,
     lambda d, c: 1.5,

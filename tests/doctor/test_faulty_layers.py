@@ -760,7 +760,7 @@ def test_outputs_that_are_stopped_are_counted():
     report = check_layer(affine_relu, affine_relu_without_a_mask, X, W, B)
     stopped = np.sum(X @ W + B <= 0)
     assert {d.cause for d in report.diagnoses} == {"mask"}
-    assert f"Of 12 outputs {stopped} do not depend on argument 0" in report.diagnoses[0].evidence
+    assert f"Of 12 outputs {stopped} do not depend on x" in report.diagnoses[0].evidence
 
 
 def test_a_factor_names_its_number_and_its_sign():

@@ -83,13 +83,13 @@ def uses_global_size(dout, cache):
     ("forward", "backward", "facts"),
     [
         (product, right, []),
-        (writes_x, right, [("argument 0", "input changed")]),
+        (writes_x, right, [("x", "input changed")]),
         (product, writes_dout, [("dout", "input changed")]),
-        (product, writes_w_in_backward, [("argument 1", "input changed")]),
-        (boxed, empties_its_cache, [("argument 0", "input changed")]),
-        (product, draws, [("argument 1", "random")]),
-        (global_w, uses_global_w, [("argument 0", "stale")]),
-        (global_size, uses_global_size, [("argument 0", "stale"), ("argument 1", "stale")]),
+        (product, writes_w_in_backward, [("w", "input changed")]),
+        (boxed, empties_its_cache, [("x", "input changed")]),
+        (product, draws, [("w", "random")]),
+        (global_w, uses_global_w, [("x", "stale")]),
+        (global_size, uses_global_size, [("x", "stale"), ("w", "stale")]),
     ],
 )
 def test_breaches_of_the_contract(forward, backward, facts):
@@ -108,10 +108,8 @@ def test_integers_and_dicts_among_the_arguments():
         return writes_labels(x, y)
 
     box = LayerBox(forward, lambda dout, cache: dout * cache[1][:, None], (X, y, param))
-    assert [(f.array, f.cause) for f in box.facts()] == [("argument 1", "input changed")]
-    assert (
-        "changed 1 of the 3 entries of argument 1, e.g. at (0,): 1 became 2" in box.facts()[0].evidence
-    )
+    assert [(f.array, f.cause) for f in box.facts()] == [("y", "input changed")]
+    assert "changed 1 of the 3 entries of y, e.g. at (0,): 1 became 2" in box.facts()[0].evidence
     assert param == {"calls": []}
 
 
