@@ -6,7 +6,7 @@ stretches. Both steps are arithmetic on views: entry k of every window at once.
 
 import numpy as np
 
-from .arrays import kept_where, left_of
+from .arrays import bits, times_mask
 from .images import pad_images, window_entries, without_frame
 
 __all__ = ["largest", "largest_backward", "sums", "sums_backward"]
@@ -48,20 +48,21 @@ def _largest_along_backward(dout, cache):
     tiled = stride == size and x_shape[axis] % size == 0  # each entry is in one window
     dx = (np.empty_like if tiled else np.zeros_like)(dout, shape=x_shape)
     *dentries, last = window_entries(dx, axis, size, stride)
+    rest = bits(dout)
     for mask, dentry in zip(masks, dentries, strict=True):
-        share = kept_where(mask, dout)
+        share = times_mask(rest, mask)
         _put(dentry, share, overlap=stride < size)
-        dout = left_of(dout, share)
-    _put(last, dout, overlap=stride < size)
+        rest = np.subtract(rest, share, out=share)
+    _put(last, rest, overlap=stride < size)
     return dx
 
 
 def _put(dentry, share, overlap):
-    """Write the share of dout, or add it where windows overlap."""
+    """Write the share of dout, given by its bits, or add it where windows overlap."""
     if overlap:
-        dentry += share
+        dentry += share.view(dentry.dtype)
     else:
-        dentry[...] = share
+        dentry[...] = share.view(dentry.dtype)
 
 
 def sums(x, window, stride, pad):

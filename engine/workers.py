@@ -19,7 +19,9 @@ import concurrent.futures
 import contextlib
 import contextvars
 import ctypes
+import functools
 import os
+import sys
 import threading
 import time
 
@@ -251,13 +253,23 @@ def _one_blas_thread():
     blas = threadpoolctl.OpenBLASController
     let_any_thread_set_it = getattr(blas, "clear_controlling_thread", lambda force: None)
     let_any_thread_set_it(force=True)
-    limit = threadpoolctl.threadpool_limits(1, user_api="blas")
+    limit = _libraries(len(sys.modules)).limit(limits=1, user_api="blas")
     try:
         yield
     finally:
         let_any_thread_set_it(force=True)
         limit.restore_original_limits()
         let_any_thread_set_it(force=True)
+
+
+@functools.lru_cache(maxsize=1)
+def _libraries(modules):
+    """The libraries in this process. To find them takes a millisecond, so it is done again only when
+    the number of modules has changed, one of which may have loaded another BLAS.
+    """
+    import threadpoolctl  # imported when needed: it takes time
+
+    return threadpoolctl.ThreadpoolController()
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # the numbers of mallopt's settings in glibc's malloc.h

@@ -2,6 +2,7 @@
 
 import contextvars
 import ctypes
+import sys
 import threading
 import time
 
@@ -253,6 +254,17 @@ def test_blas_is_put_back():
     assert blas_threads() == before
 
 
+def test_libraries_are_looked_for_once_until_a_module_is_imported(monkeypatch):
+    looks = lambda: engine_workers._libraries.cache_info().misses  # noqa: E731
+    before = looks()
+    for k, name in enumerate(("a_new_module", "another_new_module"), 1):
+        monkeypatch.setitem(sys.modules, name, None)
+        for _ in range(3):
+            with workers(1):
+                assert set(blas_threads()) <= {1}
+        assert looks() == before + k
+
+
 def test_it_works_where_no_blas_is_known_and_malloc_is_another(monkeypatch):
     class NotGlibc:
         def __init__(self, name):
@@ -260,6 +272,7 @@ def test_it_works_where_no_blas_is_known_and_malloc_is_another(monkeypatch):
 
     monkeypatch.setattr(ctypes, "CDLL", NotGlibc)
     monkeypatch.setattr(threadpoolctl.ThreadpoolController, "_load_libraries", lambda self: None)
+    monkeypatch.setattr(engine_workers, "_libraries", engine_workers._libraries.__wrapped__)
     model = LeNet5((1, 12, 12), 3, seed=0)
     solver = Solver(model, images(), batch_size=50, num_epochs=1, verbose=False, seed=0)
     solver.train()
