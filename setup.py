@@ -39,6 +39,7 @@ setup(
     packages=[
         "handgrad",
         "handgrad.causes",
+        "handgrad.cli",
         "handgrad.cs231n",
         "handgrad.data",
         "handgrad.engine",

@@ -9,8 +9,9 @@ import time
 
 import numpy as np
 import pytest
-from handgrad import cli
-from handgrad.cli import DEFAULTS, build_model, main
+from handgrad.cli import images, main
+from handgrad.cli import train as train_command
+from handgrad.cli.settings import build_model
 from handgrad.engine.checkpoints import last_epoch
 from handgrad.models import MODELS
 
@@ -79,24 +80,31 @@ def test_resume_takes_no_other_settings(data_dir, tmp_path, capsys):
     assert main(["train", "--resume", str(tmp_path / "none")]) == 2
 
 
+def of_shape(*shape):
+    return {"X_train": np.zeros((2, *shape), np.uint8)}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_can_be_asked_for(name):
-    model = build_model({**DEFAULTS, "model": name}, (1, 28, 28))
+    model = build_model({**images.DEFAULTS, "model": name}, of_shape(1, 28, 28))
     assert model.loss(np.zeros((2, 1, 28, 28), np.uint8)).shape == (2, 10)
 
 
 def test_model_options_reach_the_model():
     options = {"filters": [4, "pool"], "normalization": "batchnorm", "hidden_dims": [7], "dropout": 0.5}
-    model = build_model({**DEFAULTS, "model": "ConvNet", **options}, (1, 8, 8))
+    model = build_model({**images.DEFAULTS, "model": "ConvNet", **options}, of_shape(1, 8, 8))
     assert {name: p.shape for name, p in model.params.items() if name[0] == "W"} == {
         "W1": (4, 1, 3, 3),
         "W2": (64, 7),
         "W3": (7, 10),
     }
     assert len(model.bn_params) == 2
-    assert build_model({**DEFAULTS, "model": "TwoLayerNet", "hidden_dims": [9]}, (4,)).params[
-        "b1"
-    ].shape == (9,)
+
+
+@pytest.mark.parametrize("width", [{"hidden_dim": 9}, {"hidden_dims": [9]}])
+def test_the_width_of_two_layers(width):
+    model = build_model({**images.DEFAULTS, "model": "TwoLayerNet", **width}, of_shape(4))
+    assert model.params["b1"].shape == (9,)
 
 
 def test_gradcheck(capsys):
@@ -311,14 +319,14 @@ def test_the_first_files_do_not_fit(data_dir, tmp_path):
 
 
 def test_stopped_by_the_user_it_says_what_is_safe(data_dir, tmp_path, capsys, monkeypatch):
-    original = cli._write_history
+    original = train_command._write_history
 
     def write(path, history):
         original(path, history)
         if len(history) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_write_history", write)
+    monkeypatch.setattr(train_command, "_write_history", write)
     assert train(data_dir, tmp_path / "run", "--quiet") == 130
     refused(capsys, "stopped by you. The last whole checkpoint is of epoch 2: `handgrad train --resume")
 

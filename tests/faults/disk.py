@@ -19,7 +19,8 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from handgrad import cli, vis_utils
+from handgrad import vis_utils
+from handgrad.cli import images, train
 from handgrad.engine.checkpoints import last_epoch
 
 from . import attack
@@ -117,8 +118,8 @@ def a_picture(path):
 
 WRITERS = {
     "checkpoint.npz": lambda path: a_trained_solver().save_checkpoint(path),
-    "settings.json": lambda path: cli._write_json(path, dict(cli.DEFAULTS)),
-    "history.csv": lambda path: cli._write_history(path, a_trained_solver().history),
+    "settings.json": lambda path: train._write_json(path, dict(images.DEFAULTS)),
+    "history.csv": lambda path: train._write_history(path, a_trained_solver().history),
     "curves.png": a_picture,
 }
 

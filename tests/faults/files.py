@@ -24,7 +24,9 @@ from pathlib import Path
 
 import handgrad
 import numpy as np
-from handgrad import Solver, cli, data_utils
+from handgrad import Solver, data_utils
+from handgrad.cli import images
+from handgrad.cli.settings import checked_settings, named, solver_of
 from handgrad.data_utils import spiral
 from handgrad.engine import checkpoints
 from handgrad.engine.checkpoints import load_params
@@ -230,7 +232,7 @@ def a_checkpoint():
 
 
 def some_settings():
-    settings = cli.DEFAULTS | {
+    settings = images.DEFAULTS | {
         "model": "FullyConnectedNet",
         "hidden_dims": [3],
         "data": "digits.mat",
@@ -483,9 +485,9 @@ DIGITS = {"X_train": np.zeros((300, 1, 4, 4), np.float32), "y_train": np.arange(
 @reader("settings", lambda rng: some_settings(), "settings.json")
 def read_settings(path):
     """settings of a run"""
-    settings = cli._checked_settings(path)
-    with cli._named(path):
-        cli._solver(settings, DIGITS, path.parent, quiet=True)
+    settings = checked_settings(path)
+    with named(path):
+        solver_of(settings, DIGITS, path.parent)
 
 
 @reader("finished_run", lambda rng: a_finished_run(), "sgd-seed0-0123456789ab.json")

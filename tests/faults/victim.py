@@ -35,7 +35,7 @@ def announce_all():
     announce(Solver, "_step", "step")
     announce(checkpoints, "write_checkpoint", "write")
     announce(helpers.Helper, "receive", "answer")
-    announce(cli, "_report", "report")
+    announce(cli.train, "_report", "report")
 
 
 def train(folder, batch_size=2):
