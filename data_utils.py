@@ -30,7 +30,7 @@ from .data.image_folder import load_image_folder
 from .data.mnist import load_mnist, read_idx
 from .data.pickles import load_pickle
 from .data.tables import load_csv, load_frame
-from .data.text import Characters, load_names, load_shakespeare, load_text, windows
+from .data.text import Characters, load_names, load_shakespeare, load_text, streams, windows
 from .data.toys import adding_problem, parity, reversal, spiral
 from .data.transforms import mean_image, normalize_images, one_hot, standardize, whitening
 
@@ -68,6 +68,7 @@ __all__ = [
     "spiral",
     "split",
     "standardize",
+    "streams",
     "whitening",
     "windows",
 ]

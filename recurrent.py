@@ -41,6 +41,7 @@ __all__ = [
     "gru_forward",
     "gru_step_backward",
     "gru_step_forward",
+    "last_cell_state",
     "last_step_backward",
     "last_step_forward",
     "lstm_backward",
@@ -204,26 +205,32 @@ def lstm_step_backward(dnext_h, dnext_c, cache):
     return dx, dprev_h, cast(dprev_c, prev_c.dtype), dWx, dWh, db
 
 
-def lstm_forward(x, h0, Wx, Wh, b):
-    """`lstm_step_forward` at each step, from the state h0 and c = 0.
+def lstm_forward(x, h0, Wx, Wh, b, c0=None):
+    """`lstm_step_forward` at each step, from the states h0 and c0.
 
-    x: (N, T, D).  h0: (N, H).  Wx: (D, 4H).  Wh: (H, 4H).  b: (4H,).   Returns h (N, T, H) and a cache.
+    x: (N, T, D).  h0: (N, H).  Wx: (D, 4H).  Wh: (H, 4H).  b: (4H,).  c0: (N, H), or None for 0.
+    Returns h (N, T, H) and a cache; `last_cell_state(cache)` is c after the last step.
     """
-    arrays = as_floats("lstm_forward", x=x, h0=h0, Wx=Wx, Wh=Wh, b=b)
-    check_recurrent("lstm_forward", *arrays, blocks=4)
-    x, h0, Wx, Wh, b = arrays
+    given = {} if c0 is None else {"c0": c0}
+    arrays = as_floats("lstm_forward", x=x, h0=h0, Wx=Wx, Wh=Wh, b=b, **given)
+    x, h0, Wx, Wh, b, *c0 = arrays
+    check_recurrent("lstm_forward", x, h0, Wx, Wh, b, blocks=4, **dict(zip(given, c0, strict=True)))
     x, states = steps(x), _states(h0, x, np.result_type(*arrays))
     gates = plus(times(x, Wx), b).astype(states.dtype, copy=False)  # (T, N, 4H), without prev_h so far
-    c, tanh_c = np.zeros_like(states), np.empty_like(states[1:])
+    c, tanh_c = np.empty_like(states), np.empty_like(states[1:])
+    c[0] = c0[0] if c0 else 0
     for t, a in enumerate(gates):
         a += states[t] @ Wh
         states[t + 1], c[t + 1], tanh_c[t] = _lstm_cell(a, c[t])
-    return states[1:].swapaxes(0, 1), (x, states, gates, c, tanh_c, Wx, Wh, h0.dtype, b.dtype)
+    dtypes = h0.dtype, b.dtype, c0[0].dtype if c0 else None
+    return states[1:].swapaxes(0, 1), (x, states, gates, c, tanh_c, Wx, Wh, dtypes)
 
 
 def lstm_backward(dh, cache):
-    """From dh (N, T, H): dx (N, T, D), dh0 (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,)."""
-    x, states, gates, c, tanh_c, Wx, Wh, h0_dtype, b_dtype = cache
+    """From dh (N, T, H): dx (N, T, D), dh0 (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,), and dc0 (N, H)
+    if forward got a c0.
+    """
+    x, states, gates, c, tanh_c, Wx, Wh, (h0_dtype, b_dtype, c0_dtype) = cache
     dh = _steps_of("lstm_backward", dh, tanh_c)
     da = np.empty_like(gates, dtype=dh.dtype)
     dnext_h = dnext_c = np.zeros_like(dh, shape=states[0].shape)
@@ -232,7 +239,13 @@ def lstm_backward(dh, cache):
         dnext_h = da[t] @ Wh.T
     dx, dWx, db = _gradients_over_time(da, x, Wx, b_dtype)
     dWh = _weight_gradient(da, states[:-1], Wh)
-    return dx, cast(dnext_h, h0_dtype), dWx, dWh, db
+    dc0 = [] if c0_dtype is None else [cast(dnext_c, c0_dtype)]
+    return dx, cast(dnext_h, h0_dtype), dWx, dWh, db, *dc0
+
+
+def last_cell_state(cache):
+    """c (N, H) after the last step, from the cache of `lstm_forward`; h after it is h[:, -1]."""
+    return cache[3][-1]
 
 
 def _lstm_cell(a, prev_c):

@@ -1,8 +1,9 @@
 """The Solver: mini-batches, steps, epochs. What happens beside them is done by callbacks.
 
 It knows a model by two things only: `params`, a dict of arrays, and `loss(X, y) -> loss, grads`,
-with `loss(X) -> scores`. It uses two more if a model has them: `state`, a dict of arrays to be kept
-along with the parameters, and `step`, which it sets to the number of the step before each one.
+with `loss(X) -> scores`. It uses three more if a model has them: `state`, a dict of arrays to be kept
+along with the parameters; `step`, which it sets to the number of the step before each one; and
+`streams`, how many long sequences the model learns window by window (see models.Net).
 """
 
 import contextlib
@@ -27,6 +28,7 @@ __all__ = ["SAMPLING", "DivergenceError", "Solver", "load_params"]
 
 SAMPLING = {
     "permutation": "each epoch sees every example once, in a new order",
+    "sequential": "each epoch sees every example once, in the order of the data, as streams need it",
     "replacement": "the course's way: N // batch_size batches, at least 1, each drawn with replacement",
 }
 
@@ -60,7 +62,8 @@ class Solver(Resumable):
     verbose            False prints nothing and shows no progress bar
     progress           a progress bar on stderr; None shows it in a terminal or a notebook
     checkpoint_name    after each epoch everything is saved to this file, with '.npz' added
-    sampling           'permutation', or 'replacement' as the course does
+    sampling           'permutation'; 'sequential', in the order of the data, as data_utils.streams need
+                       it; or 'replacement', as the course does
     augment            augment(X, rng) -> X, on each training batch, before `transform`
     views              functions X -> X on images that are to be classified, before `transform`; their
                        scores are added up to predict (None: the images as they are; see augment.views)
@@ -122,8 +125,10 @@ class Solver(Resumable):
         self.clip_norm = clip_norm
         look_up("Solver", SAMPLING, sampling, "sampling")
         check_count("num_epochs", num_epochs, low=0)
-        largest = self.num_train if sampling == "permutation" else None
+        largest = self.num_train if sampling != "replacement" else None
         diagnosis.check_batch_size(batch_size, largest)
+        self.streams = getattr(model, "streams", None)
+        diagnosis.check_streams(self.streams, sampling, batch_size, self.num_train)
         self.batch_size, self.num_epochs, self.sampling = batch_size, num_epochs, sampling
         check_count("num_train_samples", num_train_samples, optional=True)
         check_count("num_val_samples", num_val_samples, optional=True)
@@ -251,7 +256,8 @@ class Solver(Resumable):
         rng, steps = generator(self.seed, "shuffle", self.epoch), self.iterations_per_epoch
         if self.sampling == "replacement":
             return [rng.integers(self.num_train, size=self.batch_size) for _ in range(steps)]
-        order = rng.permutation(self.num_train)
+        in_order = self.sampling == "sequential"
+        order = np.arange(self.num_train) if in_order else rng.permutation(self.num_train)
         return [order[k * self.batch_size : (k + 1) * self.batch_size] for k in range(steps)]
 
     def _steps(self, batches):
@@ -292,6 +298,8 @@ class Solver(Resumable):
         self.begin_step()
         if hasattr(self.model, "step"):
             self.model.step = step
+        if self.streams and self.step_in_epoch == 0:
+            self.model.carried = self.model.at_rest()
         with beside:
             loss, grads = self.model.loss(X, y)
         rate = self.learning_rate_at(step, self.epoch)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..engine.diagnosis import check_count
 from ..engine.randomness import generator
 from .download import find
 from .files import opened
 
-__all__ = ["Characters", "load_names", "load_shakespeare", "load_text", "windows"]
+__all__ = ["Characters", "load_names", "load_shakespeare", "load_text", "streams", "windows"]
 
 MOST = 1 << 30  # bytes of a text
 
@@ -66,13 +67,35 @@ def windows(words, length, stride=1):
     return both[:, :-1], both[:, 1:]
 
 
-def load_text(path=None, length=64, stride=None, val_share=0.1):
+def streams(words, count, length):
+    """A long text in `count` equal pieces, which are learned side by side: X and y (N, length).
+
+    Row k * count + i is window k of piece i; window k + 1 begins where it ends. So with batches of
+    `count` rows in this order each row goes on with the row of the batch before, and a net can carry
+    its state (`streams` of models.Net; Solver's sampling='sequential').
+    words: (T,), integers. What is left over at the end, less than count * length words, is not used.
+    """
+    for name, value in (("count", count), ("length", length)):
+        check_count(name, value, who="streams")
+    words = np.asarray(words)
+    steps = (words.size - 1) // (count * length)
+    if words.ndim != 1 or steps < 1:
+        raise ValueError(
+            f"streams: the text has shape {words.shape}, expected words (T,) with T above "
+            f"count * length = {count} * {length}."
+        )
+    X, y = (words[s : s + steps * count * length].reshape(count, steps, length) for s in (0, 1))
+    return tuple(a.swapaxes(0, 1).reshape(-1, length) for a in (X, y))
+
+
+def load_text(path=None, length=64, stride=None, val_share=0.1, num_streams=None):
     """Windows of a text file, character by character, as the Solver takes them.
 
     path: a UTF-8 file; None for the sonnets that come with handgrad.
     length: characters a window.  stride: from one training window to the next (None: length, and an
     epoch reads each character once).  val_share: so much of the text, its end, is for validation, in
-    windows side by side. No window crosses the border.
+    windows side by side. No window crosses the border.  num_streams: the training text in so many
+    `streams`, for a net that carries its state, instead of windows in any order.
     Returns a dict with X_train, y_train, X_val, y_val and `vocabulary`, a Characters.
     """
     path = Path(__file__).with_name("sonnets.txt") if path is None else Path(path)
@@ -81,7 +104,10 @@ def load_text(path=None, length=64, stride=None, val_share=0.1):
     words = vocabulary.encode(text) if text else np.empty(0, np.uint8)
     end = int(len(words) * (1 - val_share))
     try:
-        X_train, y_train = windows(words[:end], length, stride or length)
+        if num_streams is None:
+            X_train, y_train = windows(words[:end], length, stride or length)
+        else:
+            X_train, y_train = streams(words[:end], num_streams, length)
         X_val, y_val = windows(words[end:], length, length)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -89,12 +115,12 @@ def load_text(path=None, length=64, stride=None, val_share=0.1):
     return data | {"vocabulary": vocabulary}
 
 
-def load_shakespeare(length=64, stride=None, data_dir=None):
+def load_shakespeare(length=64, stride=None, data_dir=None, num_streams=None):
     """Tiny Shakespeare (Karpathy 2015), 1.1 million characters of plays, by `load_text`; the last tenth
     is for validation.
     """
     path = find(data_dir, "shakespeare", "text/input.txt", "text/tinyshakespeare.txt")
-    return load_text(path, length, stride)
+    return load_text(path, length, stride, num_streams=num_streams)
 
 
 def load_names(data_dir=None, seed=0):

@@ -15,6 +15,7 @@ __all__ = [
     "check_gradients",
     "check_model",
     "check_schedule",
+    "check_streams",
     "check_update",
     "checked_data",
     "checked_split",
@@ -88,6 +89,19 @@ def check_batch_size(batch_size, examples):
         raise ValueError(
             f"Solver: batch_size = {batch_size}, but there are {examples} training examples; "
             f"expected a batch of 1 to {examples}."
+        )
+
+
+def check_streams(streams, sampling, batch_size, examples):
+    """Raise ValueError unless each example of a batch goes on with that of the batch before."""
+    if streams is None:
+        return
+    came = sampling, batch_size, examples % streams
+    if came != ("sequential", streams, 0):
+        raise ValueError(
+            f"Solver: the model carries the states of {streams} streams, but sampling = {sampling!r}, "
+            f"batch_size = {batch_size} and there are {examples} training examples; expected "
+            f"'sequential', {streams} and a multiple of {streams}, as data_utils.streams gives them."
         )
 
 

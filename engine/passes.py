@@ -62,6 +62,9 @@ class Passes:
         self.chain, self.examples = chain, examples
         self._uncut = _stages(chain, ["whole"] * len(chain.layers))
         self._cut = _stages_of_a_cut_batch(chain, examples)
+        if chain.carried:
+            _check_that_states_can_be_carried(chain, self._cut)
+            self._uncut = self._cut
         self._shared = _stages_of_a_shared_batch(chain)
         pairs = [(layer.forward, layer.backward) for layer in chain.layers]
         self._can_travel = all(_is_ours(function) for pair in pairs for function in pair)
@@ -140,7 +143,7 @@ class Passes:
         """Forward through the last stage, the loss, and backward: dx. The rest goes to the sums."""
         x = _seen(stage, x, parts)
         if stage.sees == "whole":
-            loss, dx, grads = self.chain.turn(x, y, stage.layers)
+            loss, dx, grads, _ = self.chain.turn(x, y, stage.layers)
             sums.take({LOSS: loss, **grads})
             return dx
         y = _seen(stage, y, parts)
@@ -149,7 +152,8 @@ class Passes:
         is_last = self.chain.bottom in stage.layers
         with last_piece_of_work() if is_last else contextlib.nullcontext():
             results = self._by_helpers(given) or run(lambda args: self.chain.turn(*args), given)
-        losses, dxs, grads = zip(*results, strict=True)
+        losses, dxs, grads, left = zip(*results, strict=True)
+        self.chain.left = {k: np.concatenate([part[k] for part in left]) for k in self.chain.carried}
         sums.add([{LOSS: loss, **g} for loss, g in zip(losses, grads, strict=True)])
         return None if dxs[0] is None else Parts(dxs, x.share)
 
@@ -163,7 +167,8 @@ class Passes:
         results = [None] * len(given)
         with all_or_none(helpers):
             for k, helper in enumerate(helpers, 1):
-                helper.send(turns, chain.setup, chain.params, chain.step, given[k::count])
+                state = chain.params, chain.step, chain.carried
+                helper.send(turns, chain.setup, *state, given[k::count])
             results[::count] = [chain.turn(*args) for args in given[::count]]
             for k, helper in enumerate(helpers, 1):
                 mine = given[k::count]
@@ -171,10 +176,11 @@ class Passes:
         return results
 
 
-def turns(setup, params, step, given):
+def turns(setup, params, step, carried, given):
     """What a helper does: make a chain like the caller's, and take some parts through it."""
     make, *description = setup
     chain = make(*description, params, step)
+    chain.carried = carried
     return [chain.turn(*args) for args in given]
 
 
@@ -266,6 +272,11 @@ def _stages_of_a_shared_batch(chain):
 
 
 def _check_that_it_can_be_shared(chain, stages):
+    if chain.carried:
+        raise ValueError(
+            f"{chain.name}: processes cannot share a batch, because the net carries states from "
+            "batch to batch; expected streams=None, or no comm."
+        )
     whole = [k for stage in stages if stage.sees == "whole" for k in stage.layers]
     needy = [chain.layers[k].number for k in whole if chain.layers[k].needs_batch]
     if needy:
@@ -278,6 +289,15 @@ def _check_that_it_can_be_shared(chain, stages):
         raise ValueError(
             f"{chain.name}: processes cannot share a batch, because a loss of your own may be no mean "
             "over the examples; expected 'softmax', 'svm' or 'mse'."
+        )
+
+
+def _check_that_states_can_be_carried(chain, stages):
+    if len(stages) > 1:
+        raise ValueError(
+            f"{chain.name}: states cannot be carried from batch to batch, because a layer needs the "
+            "whole batch at once or a loss of your own may be no mean over it; expected streams=None, "
+            "or layers that see each sequence by itself and the loss 'softmax' or 'mse'."
         )
 
 

@@ -46,11 +46,14 @@ class Resumable:
     def end_step(self, loss, params, configs):
         """Put new parameters and configs in place and count the step."""
         done = self.iteration + 1, self.step_in_epoch + 1
-        self.unfinished = functools.partial(self._apply, done, loss, params, configs)
+        left = self.model.left if self.streams else None
+        self.unfinished = functools.partial(self._apply, done, loss, params, configs, left)
         self.settle()
 
-    def _apply(self, done, loss, params, configs):
+    def _apply(self, done, loss, params, configs, left):
         iteration, step_in_epoch = done
+        if left is not None:
+            self.model.carried = left
         self.model.params.update(params)
         self.optim_configs.update(configs)
         self.loss_history[iteration - 1 :] = [loss]

@@ -27,7 +27,7 @@ def check_recurrent(who, x, h, Wx, Wh, b, *, blocks=1, hidden="h0", **more):
     """x (N, T, D), or (N, D) for a single step, the states and the weights must fit together.
 
     hidden: what h (N, H) is called.  blocks: the columns of the weights are so many times H.
-    more: further arrays, biases shaped as b, and prev_c, shaped as h.
+    more: further arrays, biases shaped as b, and prev_c or c0, shaped as h.
     """
     ndim, form = (2, "(N, D)") if hidden == "prev_h" else (3, "(N, T, D)")
     if x.ndim != ndim or h.ndim != 2 or len(x) != len(h):
@@ -36,7 +36,7 @@ def check_recurrent(who, x, h, Wx, Wh, b, *, blocks=1, hidden="h0", **more):
         )
     D, H = x.shape[-1], h.shape[1]
     M = blocks * H
-    expected = {"Wx": (D, M), "Wh": (H, M), "b": (M,), "prev_c": h.shape, "bh": (M,)}
+    expected = {"Wx": (D, M), "Wh": (H, M), "b": (M,), "prev_c": h.shape, "c0": h.shape, "bh": (M,)}
     if "bh" in more:
         expected["bx"] = expected["b"]
     first_bias = "bx" if "bh" in more else "b"

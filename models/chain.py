@@ -7,6 +7,8 @@ dout, *gradients = layer.backward(dout, cache)               from the last layer
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..engine.randomness import sequence
 
 __all__ = ["Chain", "Layer"]
@@ -24,8 +26,12 @@ class Layer:
     reads_words    its input is integers, words of a vocabulary
     forks, joins   how many residual branches begin before it and end after it: what enters a branch is
                    added to what leaves it
+    carries        S, if it is recurrent: its state is S numbers a sequence. The dict among its settings
+                   that has the key 'state' says where it begins, and its cache ends with the state
+                   (N, S) after the last step
+    mixes_steps    a step of its output may depend on later steps of its input
     advance        advance(x, state, *parameters, *settings) -> out, state: further steps of sequences,
-                   for a layer that carries something from step to step; state is None at first
+                   for any other layer that looks back; state is None at first
     products       multiplications an example, where they are not known from a weight's shape
     """
 
@@ -41,6 +47,8 @@ class Layer:
     reads_words: bool = False
     forks: int = 0
     joins: int = 0
+    carries: int = 0
+    mixes_steps: bool = False
     advance: Callable | None = None
     products: int = 0
 
@@ -49,15 +57,19 @@ class Chain:
     """Layers over one dict of parameters, and the loss at their end.
 
     `layers` below are ranges of indices, and `start` says where in the batch the examples of x begin.
-    Two things change from pass to pass. A dict among a layer's settings that has the key 'mode' gets
+    Three things change from pass to pass. A dict among a layer's settings that has the key 'mode' gets
     'train' or 'test' there. One that has the key 'seed', as dropout's, gets a seed made of the net's
-    seed, the step, the layer and `start`.
+    seed, the step, the layer and `start`. One that has the key 'state', as a recurrent layer's, gets
+    the state (N, S) at which its sequences begin, or None for 0.
+
+    carried  {k: state (N, S) of layer k at which a batch in training begins}; empty: all begin at 0
+    left     the same after the last batch in training
     """
 
     def __init__(self, name, layers, loss, loss_is_mean, seed, params=None, step=0):
         self.name, self.layers, self.seed = name, layers, seed
         self.loss, self.loss_is_mean = loss, loss_is_mean
-        self.params, self.step = params, step
+        self.params, self.step, self.carried, self.left = params, step, {}, {}
         with_parameters = (k for k, layer in enumerate(layers) if layer.names)
         self.bottom = next(with_parameters, len(layers))  # nothing below it learns
 
@@ -65,6 +77,25 @@ class Chain:
     def setup(self):
         """What it takes to make the same chain elsewhere."""
         return Chain, self.name, self.layers, self.loss, self.loss_is_mean, self.seed
+
+    def at_rest(self, N, dtype):
+        """The states of N sequences at their beginning, all 0: {k: (N, S)}. ValueError if the layers
+        cannot go on with a sequence from their states alone.
+        """
+        for layer in self.layers:
+            if layer.mixes_steps or layer.advance is not None:
+                raise ValueError(
+                    f"{self.name}, layer {layer.number}: {layer.forward.__name__} cannot go on from a "
+                    "carried state; expected streams=None, or recurrent layers and layers that treat "
+                    "each step by itself."
+                )
+        states = {k: np.zeros((N, a.carries), dtype) for k, a in enumerate(self.layers) if a.carries}
+        if not states:
+            raise ValueError(
+                f"{self.name}: no layer has a state to be carried; expected streams=None, or an RNN, "
+                "LSTM or GRU."
+            )
+        return states
 
     def predict(self, x, layers):
         """The output of these layers at test time."""
@@ -123,34 +154,43 @@ class Chain:
         """Forward to the end, the loss, and backward again.
 
         share: these examples' share of the batch, since the loss of a batch is a mean over it.
-        Returns the share of the loss, dx, and the shares of the gradients.
+        Returns the share of the loss, dx, the shares of the gradients, and the states that the layers
+        leave, {k: (N, S)} for those in `carried`.
         """
         scores, caches = self.forward(x, layers, start)
+        left = {k: caches[k - layers.start][-1].copy() for k in self.carried}
         loss, dscores = self.loss(scores, y)
         dx, grads = self.backward(share * dscores, caches, layers)
-        return share * loss, dx, grads
+        return share * loss, dx, grads, left
 
-    def arguments(self, k, x, mode, start=0):
-        """What the forward of layer k gets."""
+    def arguments(self, k, x, mode, start=0, state=None):
+        """What the forward of layer k gets. state: at which it begins; in training a carried one."""
+        if mode == "train" and k in self.carried:
+            state = self.carried[k][start : start + len(x)]
         parameters = [self.params[name] for name in self.layers[k].names]
-        settings = [self._of_this_pass(s, k, mode, start) for s in self.layers[k].settings]
+        settings = [self._of_this_pass(s, k, mode, start, state) for s in self.layers[k].settings]
         return x, *parameters, *settings
 
-    def call(self, k, x, mode, start=0):
+    def call(self, k, x, mode, start=0, state=None):
         """Output and cache of layer k, whose name is put before what it refuses."""
         layer = self.layers[k]
         try:
-            return layer.forward(*self.arguments(k, x, mode, start))
+            return layer.forward(*self.arguments(k, x, mode, start, state))
         except ValueError as error:
             raise ValueError(f"{self.name}, layer {layer.number}: {error}") from error
 
     def _advanced(self, k, x, state):
         layer = self.layers[k]
+        if layer.carries:
+            out, cache = self.call(k, x, "test", state=state)
+            return out, cache[-1]
         if layer.advance is None:  # it treats each step by itself
             return self.call(k, x, "test")[0], None
         return layer.advance(x, state, *(self.params[name] for name in layer.names), *layer.settings)
 
-    def _of_this_pass(self, setting, k, mode, start):
+    def _of_this_pass(self, setting, k, mode, start, state):
+        if isinstance(setting, dict) and "state" in setting:
+            return setting | {"state": state}
         if isinstance(setting, dict) and "seed" in setting:
             seed = sequence(self.seed, "dropout", self.step, k, start)
             return setting | {"mode": mode, "seed": seed}

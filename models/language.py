@@ -6,7 +6,6 @@ import sys
 import numpy as np
 
 from .. import attention as A
-from .. import recurrent as R
 from ..engine.errors import check_range, look_up
 from ..engine.randomness import generator, new_seed
 from .descriptions import Affine, Dropout, LayerNorm, _whole
@@ -26,7 +25,6 @@ from .sequence_layers import (
 __all__ = ["CELLS", "GPT", "LanguageModel", "SequenceClassifier", "WordModel"]
 
 CELLS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
-MIX_STEPS = (A.conv1d_forward, R.last_step_forward)
 
 
 class WordModel(Net):
@@ -40,8 +38,7 @@ class WordModel(Net):
     def __init__(self, layers, input_dim, **common):
         super().__init__(layers, input_dim, **common)
         for layer in self.layers:
-            is_attention = layer.forward is A.multi_head_attention_forward
-            if layer.forward in MIX_STEPS or (is_attention and not layer.settings[0]["causal"]):
+            if layer.mixes_steps:
                 raise ValueError(
                     f"{self.name}, layer {layer.number}: {layer.forward.__name__} does not go step by "
                     "step, expected layers whose steps depend on those before them only."
@@ -138,7 +135,7 @@ class LanguageModel(WordModel):
     cell         'rnn', 'lstm' or 'gru'
     dropout      the probability of dropping, after each cell
     context      the steps that summary() shows; it reads any number of them
-    common       reg, dtype, seed, as in `Net`
+    common       streams, reg, dtype, seed, as in `Net`
     """
 
     def __init__(

@@ -50,6 +50,10 @@ class Net:
                   or classes, whose one-hot rows are its targets then. If the net gives scores at
                   each step, 'softmax' is the mean over the steps whose word is not -1
     dtype         of the parameters; X is cast to it when `loss` is called
+    streams       B, to learn long sequences window by window: a batch has B of them, and example i goes
+                  on where example i of the batch before ended. The recurrent layers' states are carried
+                  over, without gradient: truncated backpropagation through time (Williams & Peng
+                  1990). None: each example begins at state 0, as it does when there are no labels
     seed          of the first weights and of dropout's masks. With a seed, `loss` gives the same
                   numbers each time, as gradient checks need, and the masks change with `step`, which
                   the Solver counts. Without one, each call draws new masks.
@@ -68,6 +72,7 @@ class Net:
         reg=0.0,
         loss="softmax",
         dtype=np.float32,
+        streams=None,
         seed=None,
         **unknown,
     ):
@@ -75,7 +80,8 @@ class Net:
         refuse_unknown(self.name, unknown, keywords(type(self)), "keyword arguments", TypeError)
         self.input_dim = _checked_dim(self.name, input_dim)
         check_range(self.name, "reg", reg, 0, math.inf)
-        self.reg, self.dtype = reg, np.dtype(dtype).type
+        check_count("streams", streams, optional=True, who=self.name)
+        self.reg, self.dtype, self.streams = reg, np.dtype(dtype).type, streams
         self.new_masks_each_call = seed is None
         seed = new_seed() if seed is None else seed
         self.descriptions, self.class_names = list(_described(self.name, layers)), None
@@ -92,6 +98,7 @@ class Net:
     def _connect(self, layers, loss, loss_is_mean, seed, params, step=0):
         """From now on compute with these layers and this loss."""
         self._chain = Chain(self.name, _pool_first(layers), loss, loss_is_mean, seed, params, step)
+        self.carried = self.at_rest()
         kinds = {1: "rows", 2: "sequences", 3: "images"}
         examples = "sequences" if self._reads_words else kinds[len(self.input_dim)]
         self._passes = Passes(self._chain, examples)
@@ -110,6 +117,7 @@ class Net:
         if y is None:
             return self._passes.predict(X, len(self.layers))
         y = by_part(self._as_targets, y, X)
+        self._check_streams(len(X))
         if self.new_masks_each_call:
             self.step += 1
         loss, grads = self._passes.loss_and_gradients(X, y)
@@ -141,6 +149,37 @@ class Net:
 
         scores, _ = chain.walk(self._as_input(X), range(len(chain.layers)), noted)
         return calls, chain.loss, scores
+
+    # ------------------------------------------------------------------ what it carries
+
+    @property
+    def carried(self):
+        """The states of the recurrent layers, {k: (streams, S)}, at which a labelled batch begins: 0,
+        until some are assigned. Empty without `streams`.
+        """
+        return self._chain.carried
+
+    @carried.setter
+    def carried(self, states):
+        self._chain.carried = states
+
+    @property
+    def left(self):
+        """The same after the last step of the last labelled batch. `loss` changes no result of the next
+        one; whoever trains goes on by `model.carried = model.left`.
+        """
+        return self._chain.left
+
+    def at_rest(self):
+        """The states at the beginning of a text, all 0: for `model.carried = model.at_rest()`."""
+        return {} if self.streams is None else self._chain.at_rest(self.streams, self.dtype)
+
+    def _check_streams(self, N):
+        if self.streams not in (None, N):
+            raise ValueError(
+                f"{self.name}.loss: X has {N} sequences, but the net carries the states of "
+                f"{self.streams} streams; expected {self.streams}."
+            )
 
     def _with_penalty(self, loss, grads):
         if self.reg:
@@ -337,12 +376,14 @@ class Net:
 
     @property
     def state(self):
-        """What a net keeps besides its parameters: seed, step, running statistics of batch norm.
+        """What a net keeps besides its parameters: seed, step, running statistics of batch norm, what
+        streams carry.
 
         A dict of arrays. Assign one to put it back; ValueError if it does not fit this net.
         """
         statistics = {key: bn_param[name].copy() for key, bn_param, name in self._running()}
-        return {"seed": np.array(self.seed), "step": np.array(self.step)} | statistics
+        carried = {f"carried{k + 1}": states.copy() for k, states in self.carried.items()}
+        return {"seed": np.array(self.seed), "step": np.array(self.step)} | statistics | carried
 
     @state.setter
     def state(self, state):
@@ -353,6 +394,7 @@ class Net:
         self._chain.seed, self.step = int(state["seed"]), int(state["step"])
         for key, bn_param, name in self._running():
             bn_param[name] = np.array(state[key])
+        self.carried = {k: np.array(state[f"carried{k + 1}"]) for k in self.carried}
 
     def save(self, path):
         """Write the whole net, layers and all, to one .npz file, which `load` reads (saving.py)."""

@@ -90,6 +90,7 @@ def _description(model):
         "reg": model.reg,
         "loss": model.criterion,
         "dtype": np.dtype(model.dtype).name,
+        "streams": model.streams,
         "seed": None if model.new_masks_each_call else model.seed,
         "class_names": None if model.class_names is None else list(map(str, model.class_names)),
         "learned_numbers": model.learned_numbers,
@@ -102,6 +103,7 @@ def _built(description, headers):
     settings = {
         key: description[key] for key in ("layers", "input_dim", "reg", "loss", "dtype", "seed")
     }
+    settings["streams"] = description.get("streams")  # not in older files
     model = net_class.__new__(net_class)
     _classes()["Net"].__init__(model, **settings, weight_scale=_zeros_of(headers))
     names = description["class_names"]

@@ -88,8 +88,8 @@ def _further_positions(x, start, W):
 
 
 # ---------------------------------------------------------------------------- recurrent layers
-# In a net they start at h = 0, and further steps at the state that the last ones left. h_0 is no
-# parameter, so its gradient is left out.
+# In a net they begin at the state that they are told (models/chain.py). It is no parameter: its
+# gradient is left out, so backpropagation through time ends at the beginning of the batch.
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class RNN:
 
     def build(self, shape, draw):
         params = _recurrent_weights("RNN", self.width, 1, shape, draw)
-        return _recurrent("rnn", (_rnn_forward, _rnn_backward, _further_rnn), params, shape)
+        return _recurrent("rnn", (_rnn_forward, _rnn_backward), params, shape)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class LSTM:
     def build(self, shape, draw):
         params = _recurrent_weights("LSTM", self.width, 4, shape, draw)
         params["b"][self.width : 2 * self.width] = self.forget_bias
-        return _recurrent("lstm", (_lstm_forward, _lstm_backward, _further_lstm), params, shape)
+        return _recurrent("lstm", (_lstm_forward, _lstm_backward), params, shape, states=2)
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class GRU:
         params = _recurrent_weights("GRU", self.width, 3, shape, draw)
         b = params.pop("b")
         params |= {"bx": b, "bh": b.copy()}
-        return _recurrent("gru", (_gru_forward, _gru_backward, _further_gru), params, shape)
+        return _recurrent("gru", (_gru_forward, _gru_backward), params, shape)
 
 
 def _recurrent_weights(who, width, blocks, shape, draw):
@@ -139,66 +139,50 @@ def _recurrent_weights(who, width, blocks, shape, draw):
     return {"Wx": Wx, "Wh": Wh, "b": np.zeros(M)}
 
 
-def _recurrent(title, functions, params, shape):
-    forward, backward, advance = functions
+def _recurrent(title, pair, params, shape, states=1):
+    H = len(params["Wh"])
     products = shape[0] * (params["Wx"].size + params["Wh"].size)
-    flags = {"advance": advance, "products": products}
-    return Built(f"{title} {len(params['Wh'])}", forward, backward, params, flags=flags)
+    flags = {"carries": states * H, "products": products}
+    return Built(f"{title} {H}", *pair, params, ({"state": None},), flags)
 
 
-def _at_rest(x, Wh):
-    """h = 0 for each sequence: (N, H)."""
-    return np.zeros((len(x), len(Wh)), x.dtype)
+def _begun(x, Wh, begin, states=1):
+    """Where the sequences begin: h, and of an LSTM c beside it, each (N, H)."""
+    H, state = len(Wh), begin["state"]
+    if state is None:
+        state = np.zeros((len(x), states * H), x.dtype)
+    return [state[:, k * H : (k + 1) * H] for k in range(states)]
 
 
-def _rnn_forward(x, Wx, Wh, b):
-    return R.rnn_forward(x, _at_rest(x, Wh), Wx, Wh, b)
+def _rnn_forward(x, Wx, Wh, b, begin):
+    h, cache = R.rnn_forward(x, *_begun(x, Wh, begin), Wx, Wh, b)
+    return h, (cache, h[:, -1])
 
 
 def _rnn_backward(dh, cache):
-    return _without_dh0(R.rnn_backward(dh, cache))
-
-
-def _lstm_forward(x, Wx, Wh, b):
-    return R.lstm_forward(x, _at_rest(x, Wh), Wx, Wh, b)
-
-
-def _lstm_backward(dh, cache):
-    return _without_dh0(R.lstm_backward(dh, cache))
-
-
-def _gru_forward(x, Wx, Wh, bx, bh):
-    return R.gru_forward(x, _at_rest(x, Wh), Wx, Wh, bx, bh)
-
-
-def _gru_backward(dh, cache):
-    return _without_dh0(R.gru_backward(dh, cache))
-
-
-def _without_dh0(grads):
-    dx, _, *dparams = grads
+    dx, _, *dparams = R.rnn_backward(dh, cache[0])
     return dx, *dparams
 
 
-def _further_rnn(x, h, Wx, Wh, b):
-    h = _at_rest(x, Wh) if h is None else h
-    out = R.rnn_forward(x, h, Wx, Wh, b)[0]
-    return out, out[:, -1]
+def _lstm_forward(x, Wx, Wh, b, begin):
+    h0, c0 = _begun(x, Wh, begin, states=2)
+    h, cache = R.lstm_forward(x, h0, Wx, Wh, b, c0)
+    return h, (cache, np.concatenate([h[:, -1], R.last_cell_state(cache)], axis=1))
 
 
-def _further_gru(x, h, Wx, Wh, bx, bh):
-    h = _at_rest(x, Wh) if h is None else h
-    out = R.gru_forward(x, h, Wx, Wh, bx, bh)[0]
-    return out, out[:, -1]
+def _lstm_backward(dh, cache):
+    dx, _, *dparams, _ = R.lstm_backward(dh, cache[0])
+    return dx, *dparams
 
 
-def _further_lstm(x, state, Wx, Wh, b):
-    h, c = (_at_rest(x, Wh), _at_rest(x, Wh)) if state is None else state
-    out = np.empty((*x.shape[:2], len(Wh)), h.dtype)
-    for t in range(x.shape[1]):
-        h, c, _ = R.lstm_step_forward(x[:, t], h, c, Wx, Wh, b)
-        out[:, t] = h
-    return out, (h, c)
+def _gru_forward(x, Wx, Wh, bx, bh, begin):
+    h, cache = R.gru_forward(x, *_begun(x, Wh, begin), Wx, Wh, bx, bh)
+    return h, (cache, h[:, -1])
+
+
+def _gru_backward(dh, cache):
+    dx, _, *dparams = R.gru_backward(dh, cache[0])
+    return dx, *dparams
 
 
 @dataclass(frozen=True)
@@ -207,7 +191,8 @@ class LastStep:
 
     def build(self, shape, draw):
         _sequence("LastStep", shape)
-        return Built("last step", R.last_step_forward, R.last_step_backward)
+        pair = (R.last_step_forward, R.last_step_backward)
+        return Built("last step", *pair, flags={"mixes_steps": True})
 
 
 # ---------------------------------------------------------------------------- step by step
@@ -266,7 +251,7 @@ class Conv1D:
         params = {"W": draw((F, D, K), fan_in=D * K, fan_out=F * K), "b": np.zeros(F)}
         pair = (A.conv1d_forward, A.conv1d_backward)
         settings = ({"stride": self.stride, "pad": self.pad},)
-        return Built(f"conv {F} of {K} steps", *pair, params, settings)
+        return Built(f"conv {F} of {K} steps", *pair, params, settings, {"mixes_steps": True})
 
 
 # ---------------------------------------------------------------------------- attention
@@ -290,7 +275,8 @@ class SelfAttention:
         title = f"{'causal ' if self.causal else ''}attention, {self.heads} heads"
         pair = (A.multi_head_attention_forward, A.multi_head_attention_backward)
         settings = ({"heads": self.heads, "causal": self.causal},)
-        flags = {"advance": A.multi_head_attention_step, "products": 4 * T * D * D + 2 * T * T * D}
+        flags = {"advance": A.multi_head_attention_step, "mixes_steps": not self.causal}
+        flags["products"] = 4 * T * D * D + 2 * T * T * D
         return Built(title, *pair, params, settings, flags)
 
 

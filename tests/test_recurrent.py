@@ -175,6 +175,25 @@ class TestLayersOverTime:
         assert all(np.all(g == 0) for g in backward(h, cache))
 
 
+def test_an_lstm_goes_on_from_both_of_its_states(rng):
+    """A sequence in two pieces gives the states of the whole; there is a gradient of c0 if it came."""
+    x, h0, *weights = arguments(rng, 4, 1)
+    c0, dh = rng.standard_normal(h0.shape), rng.standard_normal((3, 6, 5))
+    h, cache = R.lstm_forward(x, h0, *weights, c0)
+    h_1, cache_1 = R.lstm_forward(x[:, :4], h0, *weights, c0)
+    c_1 = R.last_cell_state(cache_1)
+    h_2, cache_2 = R.lstm_forward(x[:, 4:], h_1[:, -1], *weights, c_1)
+    np.testing.assert_allclose(np.concatenate([h_1, h_2], axis=1), h, rtol=1e-12)
+    np.testing.assert_allclose(R.last_cell_state(cache_2), R.last_cell_state(cache), rtol=1e-12)
+    *_, dc0 = R.lstm_backward(dh, cache)
+    numeric = [
+        (R.lstm_forward(x, h0, *weights, c0 + 1e-30j * d)[0] * dh).sum().imag / 1e-30
+        for d in np.eye(15).reshape(15, 3, 5)
+    ]
+    np.testing.assert_allclose(dc0.ravel(), numeric, rtol=1e-11)
+    assert len(R.lstm_backward(dh, R.lstm_forward(x, h0, *weights)[1])) == 5
+
+
 def test_what_an_lstm_keeps_it_keeps_for_good():
     """With the forget gate open and the input gate shut, c and its gradient pass a step unchanged."""
     H = 3
@@ -286,6 +305,11 @@ ERRORS = [
         R.lstm_forward,
         (x3, h2, W2, W2, b1),
         "has D = 4 and h0 (2, 3) has H = 3, so Wx should be (4, 12)",
+    ),
+    (
+        R.lstm_forward,
+        (x3, h2, np.zeros((4, 12)), np.zeros((3, 12)), np.zeros(12), h2[:1]),
+        "so c0 should be (2, 3), not (1, 3)",
     ),
     (
         R.lstm_step_forward,

@@ -25,6 +25,16 @@ def lstm_step_backward(dout, cache):
     return R.lstm_step_backward(dout[:, :H], dout[:, H:], cache)
 
 
+def lstm_forward(x, h0, c0, Wx, Wh, b):
+    """The LSTM with both of its first states, the arguments that are a batch in front."""
+    return R.lstm_forward(x, h0, Wx, Wh, b, c0)
+
+
+def lstm_backward(dh, cache):
+    dx, dh0, dWx, dWh, db, dc0 = R.lstm_backward(dh, cache)
+    return dx, dh0, dc0, dWx, dWh, db
+
+
 def word_embedding_forward(W):
     return R.word_embedding_forward(WORDS, W)
 
@@ -46,6 +56,7 @@ ROWS = [
     ("rnn-one-step", R.rnn_forward, R.rnn_backward, [(N, 1, D), (N, H), *weights(1)], 2, []),
     ("lstm-step", lstm_step_forward, lstm_step_backward, [(N, D), (N, H), (N, H), *weights(4)], 3, []),
     ("lstm", R.lstm_forward, R.lstm_backward, [(N, T, D), (N, H), *weights(4)], 2, []),
+    ("lstm-c0", lstm_forward, lstm_backward, [(N, T, D), (N, H), (N, H), *weights(4)], 3, []),
     (
         "gru-step",
         R.gru_step_forward,
@@ -123,12 +134,14 @@ ROWS = [
 ]
 PAIRS = [pytest.param(*row[1:], id=row[0]) for row in ROWS]
 NO_PAIRS = [
-    *(R.temporal_softmax_loss, R.word_softmax_loss),
+    *(R.temporal_softmax_loss, R.word_softmax_loss, R.last_cell_state),
     *(A.sinusoidal_positions, A.multi_head_attention_step),
 ]
 STAND_FOR = {  # a row's function: the public one that it calls
     lstm_step_forward: R.lstm_step_forward,
     lstm_step_backward: R.lstm_step_backward,
+    lstm_forward: R.lstm_forward,
+    lstm_backward: R.lstm_backward,
     word_embedding_forward: R.word_embedding_forward,
 }
 

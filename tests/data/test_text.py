@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from handgrad.data_utils import Characters, load_names, load_shakespeare, load_text, windows
+from handgrad.data_utils import Characters, load_names, load_shakespeare, load_text, streams, windows
 
 
 def test_characters_there_and_back():
@@ -37,6 +37,32 @@ def test_a_text_without_a_window_is_refused(text):
         windows(text, 4)
 
 
+@pytest.mark.parametrize(("length", "steps"), [(37, 3), (48, 3), (49, 4), (36, 2), (13, 1)])
+def test_streams(length, steps):
+    text = np.arange(length, dtype=np.uint8)
+    X, y = streams(text, 3, 4)
+    assert X.shape == (3 * steps, 4)
+    assert X.dtype == np.uint8
+    for stream in range(3):
+        one = X[stream::3].ravel()
+        np.testing.assert_array_equal(one, stream * 4 * steps + np.arange(4 * steps))
+    np.testing.assert_array_equal(y, X + 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "length", "message"),
+    [
+        (np.arange(12), 3, 4, r"streams: the text has shape \(12,\), expected words .* above .*3 \* 4"),
+        (np.zeros((9, 9), int), 3, 4, r"streams: the text has shape \(9, 9\)"),
+        (np.arange(12), 0, 4, "streams: count = 0, expected a whole number from 1 up"),
+        (np.arange(12), 3, 2.5, "streams: length = 2.5, expected a whole number from 1 up"),
+    ],
+)
+def test_a_text_without_streams_is_refused(text, count, length, message):
+    with pytest.raises(ValueError, match=message):
+        streams(text, count, length)
+
+
 def test_a_text_of_ones_own(tmp_path):
     path = tmp_path / "some.txt"
     path.write_text("abcd" * 20 + "xyz" * 6 + "xy", encoding="utf-8")
@@ -46,6 +72,9 @@ def test_a_text_of_ones_own(tmp_path):
     assert decode(data["y_train"][1]) == "cdabc"
     assert set("".join(map(decode, data["X_val"]))) <= set("xyz")  # no window crosses the border
     assert len(load_text(path, length=5, stride=1, val_share=0.2)["X_train"]) == 80 - 5
+    in_streams = load_text(path, length=5, val_share=0.2, num_streams=2)
+    assert [decode(x) for x in in_streams["X_train"][:4]] == ["abcda", "dabcd", "bcdab", "abcda"]
+    np.testing.assert_array_equal(in_streams["X_val"], data["X_val"])
 
 
 def test_the_sonnets_come_along():

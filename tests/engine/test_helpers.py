@@ -17,7 +17,7 @@ from handgrad.engine import helpers as engine_helpers
 from handgrad.engine import passes
 from handgrad.engine import workers as engine_workers
 from handgrad.engine.workers import workers
-from handgrad.models import Affine, AvgPool, Conv, ConvNet, Dropout, LeNet5, Net, Pair
+from handgrad.models import Affine, AvgPool, Conv, ConvNet, Dropout, LanguageModel, LeNet5, Net, Pair
 
 no_helpers = not engine_helpers.helpers_available()
 pytestmark = pytest.mark.skipif(no_helpers, reason="this system starts no helpers")
@@ -117,6 +117,23 @@ def assert_same(one, other):
     assert other.loss_history == one.loss_history
     for name, p in one.model.params.items():
         np.testing.assert_array_equal(other.model.params[name], p)
+
+
+@pytest.mark.parametrize(("count", "streams"), [(2, 10), (3, 140)])
+def test_the_same_bits_with_helpers_when_states_are_carried(count, streams):
+    runs = []
+    for workers_ in (1, count):
+        model = LanguageModel(9, 12, depth=2, dropout=0.2, streams=streams, seed=0)
+        X = np.random.default_rng(5).integers(9, size=(3 * streams, 7))
+        settings = dict(sampling="sequential", batch_size=streams, num_epochs=3, verbose=False, seed=0)
+        run = Solver(model, {"X_train": X, "y_train": X[:, ::-1]}, workers=workers_, **settings)
+        for _ in run.epochs():
+            assert len(helpers()) == workers_ - 1
+        runs.append(run)
+    assert sum(helper.turn for helper in MADE) > 0
+    assert_same(*runs)
+    for key, states in runs[0].model.state.items():
+        np.testing.assert_array_equal(runs[1].model.state[key], states)
 
 
 @pytest.mark.parametrize("net", NETS)
