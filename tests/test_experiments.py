@@ -3,13 +3,14 @@
 import importlib.util
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from handgrad.compare import Comparison
 
 ROOT = Path(__file__).parent.parent
-SHARED = {"__init__", "study", "digits", "lenet5", "cifar10"}
+SHARED = {"__init__", "study", "digits", "lenet5", "cifar10", "texts"}
 TIMED = {"digits_loops"}
 NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem not in SHARED | TIMED)
 
@@ -108,6 +109,61 @@ def test_what_a_study_says_below_its_table_stands_there(tmp_path, monkeypatch, c
     text = module.PAGE.read_text()
     assert text.index("| a |") < text.index("A sample.") < text.index("<!-- end of toy -->")
     assert "A sample." in capsys.readouterr().out
+
+
+def test_the_clock_ends_a_training_and_what_is_there_then_is_measured(monkeypatch):
+    from handgrad.data_utils import load_text
+    from handgrad.models import LanguageModel
+
+    from experiments import texts
+
+    seconds = iter(range(1000))  # each look at the clock is a second after the one before
+    monkeypatch.setattr(texts.time, "process_time", lambda: next(seconds))
+    monkeypatch.setattr(texts, "shakespeare", lambda context: load_text(length=context, stride=1))
+    clock = texts.Clock(10)
+    solver = texts.solver(
+        seed=0,
+        model=lambda V, seed: LanguageModel(V, 8, cell="rnn", seed=seed),
+        learning_rate=1e-2,
+        context=16,
+        steps_an_epoch=4,
+        schedule=clock,
+        callbacks=[clock],
+        num_epochs=1000,
+        batch_size=4,
+    )
+    solver.train()
+    assert solver.iteration == 1 + 10  # the first step does not count
+    assert [record["used"] for record in solver.history] == [3, 7, 10]
+    assert solver.epoch == 3
+    assert len(solver.val_acc_history) == 1 + 3
+    assert clock(10**6, 3) == pytest.approx(0.1)
+    clock.used = 5
+    assert clock(10**6, 3) == pytest.approx(0.55)
+    assert clock(0, 0) == pytest.approx(0.55 / 50)
+    solver.num_epochs, clock.seconds, clock.used = 1000, 12, 0.0
+    solver.train()
+    assert solver.history[-1]["used"] == 12  # it goes on from what is in the history
+
+
+def test_new_names_are_new():
+    from handgrad.data_utils import Characters
+
+    from experiments.names import new_names
+
+    characters = Characters(".ab")
+
+    class Writes:
+        def generate(self, prompts, n, seed):
+            assert prompts.shape == (20, 1)
+            assert not prompts.any()
+            assert n == 3
+            return np.stack([characters.encode(w) for w in ("ab.", "ba.", "..a", "bb.", "ba.", "aa.")])
+
+    X = np.stack([characters.encode(w) for w in (".ab.", ".aba")])
+    data = {"vocabulary": characters, "X_train": X, "X_val": X[:0], "X_test": X[:1, [0, 2, 2, 0]]}
+    trained = SimpleNamespace(X_train=X, data=data, model=Writes())
+    assert new_names(trained, 2) == ["ba", "aa"]
 
 
 def test_the_interval_is_students():

@@ -1,0 +1,75 @@
+"""Tiny Shakespeare: RNN, GRU, LSTM and GPT with an equal time of the processor."""
+
+import functools
+import math
+
+from handgrad.models import GPT, LanguageModel
+from matplotlib.figure import Figure
+
+from . import texts
+from .study import Study, main
+from .texts import BITS, LOSS, PARAMETERS, STEPS, Clock, solver
+
+CONTEXT = 64
+
+
+def build(seed, seconds, **options):
+    clock = Clock(seconds)
+    timed = dict(schedule=clock, callbacks=[clock], num_epochs=10**6)  # the clock ends it
+    return solver(seed, context=CONTEXT, **timed, **options)
+
+
+def kept(solver):
+    return texts.kept(solver) | {"seconds": [record["used"] for record in solver.history]}
+
+
+def by_time(result):
+    """Validation loss over the seconds of training, a line a run."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    for k, name in enumerate(result.names):
+        for (setting, seed), run in result.runs.items():
+            if setting == name:
+                losses = [bits * math.log(2) for bits in run["val_acc_history"][1:]]
+                label = name if seed == 0 else None
+                axes.plot(run["kept"]["seconds"], losses, color=f"C{k}", alpha=0.7, label=label)
+    axes.set(xlabel="seconds of the processor", ylabel="validation loss")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def recurrent(cell, hidden_dim, **options):
+    model = functools.partial(LanguageModel, hidden_dim=hidden_dim, cell=cell)
+    return dict(model=model, seconds=30, batch_size=32, **options)
+
+
+STUDY = Study(
+    "shakespeare_models",
+    "Tiny Shakespeare: RNN, GRU, LSTM and GPT at equal time",
+    """Each net trains for 30 seconds of the processor on one thread; measuring does not count. Windows
+of 64 characters are drawn at random, 32 a batch, for the GPT 12; AdamW with betas 0.9 and 0.99 and
+weight decay 0.1 on matrices, the gradient clipped to norm 1; the learning rate goes up over 50 steps
+and down along a cosine of the time to a tenth.""",
+    build,
+    {
+        "RNN": recurrent("rnn", 256, learning_rate=2e-3, steps_an_epoch=25),
+        "GRU": recurrent("gru", 128, learning_rate=1e-2, steps_an_epoch=25),
+        "LSTM": recurrent("lstm", 128, learning_rate=1e-2, steps_an_epoch=25),
+        "GPT": dict(
+            model=functools.partial(GPT, context=CONTEXT, width=64, depth=4, heads=4),
+            **dict(seconds=30, batch_size=12, learning_rate=4e-3, steps_an_epoch=25),
+        ),
+    },
+    quick=dict(seconds=0.05, batch_size=4, num_validation=4),
+    seeds=3,
+    measured=LOSS,
+    others=(BITS, PARAMETERS, STEPS),
+    keep=kept,
+    closing=texts.samples,
+    figure=by_time,
+    caption="Validation loss by time",
+)
+
+if __name__ == "__main__":
+    raise SystemExit(main(STUDY))
