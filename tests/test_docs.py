@@ -40,7 +40,7 @@ def cells_of(path, kind):
 
 
 def test_tutorials_are_numbered_and_lead_on():
-    assert len(NOTEBOOKS) == 11
+    assert len(NOTEBOOKS) == 13
     for number, path in enumerate(NOTEBOOKS, 1):
         texts = cells_of(path, "markdown")
         assert path.name.startswith(f"{number:02}_")
