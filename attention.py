@@ -40,6 +40,7 @@ __all__ = [
     "multi_head_attention_backward",
     "multi_head_attention_forward",
     "multi_head_attention_step",
+    "multi_head_attention_weights",
     "position_embedding_backward",
     "position_embedding_forward",
     "rmsnorm_backward",
@@ -286,6 +287,15 @@ def multi_head_attention_backward(dout, cache):
     dW, db = matmul(rows.T, dqkv), widened(dqkv).sum(axis=0)
     dWo, dbo = matmul(z.reshape(rows.shape).T, drows), widened(drows).sum(axis=0)
     return tuple(cast(g, dtype) for g, dtype in zip((dx, dW, db, dWo, dbo), dtypes, strict=True))
+
+
+def multi_head_attention_weights(cache):
+    """What each step takes from each step: p (N, heads, T, T), to be looked at.
+
+    cache: from `multi_head_attention_forward`.  Each row of p sums to 1; what a step may not see has 0.
+    """
+    _, _, p, *_ = cache
+    return p
 
 
 def multi_head_attention_step(x, past, W, b, Wo, bo, attention_param):

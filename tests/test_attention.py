@@ -156,6 +156,21 @@ def test_multi_head_attention_is_its_heads_side_by_side(rng, heads, causal):
     np.testing.assert_allclose(out, multi_head_by_hand(*arrays, heads, seen), rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_multi_head_attention_weights(rng, causal):
+    """Each head by itself; where the values are rows of the identity, its output is the weights."""
+    arrays = [rng.standard_normal(shape) for shape in [(2, 5, 6), (6, 18), (18,), (6, 6), (6,)]]
+    (x, W, b, *_), seen = arrays, np.tri(5) if causal else np.ones((5, 5))
+    _, cache = A.multi_head_attention_forward(*arrays, {"heads": 2, "causal": causal})
+    weights = A.multi_head_attention_weights(cache)
+    assert weights.shape == (2, 2, 5, 5)
+    for h in range(2):
+        columns = np.arange(3) + 3 * h
+        q, k = x @ W[:, columns] + b[columns], x @ W[:, 6 + columns] + b[6 + columns]
+        expected = attention_by_hand(q, k, np.stack([np.eye(5)] * 2), seen)
+        np.testing.assert_allclose(weights[:, h], expected, rtol=1e-10, atol=1e-13)
+
+
 def test_attention_without_order_sees_a_set(rng):
     """Steps in another order give the results in that order; a causal mask tells them apart."""
     arrays = [rng.standard_normal(shape) for shape in [(2, 5, 6), (6, 18), (18,), (6, 6), (6,)]]

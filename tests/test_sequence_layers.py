@@ -135,7 +135,7 @@ ROWS = [
 PAIRS = [pytest.param(*row[1:], id=row[0]) for row in ROWS]
 NO_PAIRS = [
     *(R.temporal_softmax_loss, R.word_softmax_loss, R.last_cell_state),
-    *(A.sinusoidal_positions, A.multi_head_attention_step),
+    *(A.sinusoidal_positions, A.multi_head_attention_step, A.multi_head_attention_weights),
 ]
 STAND_FOR = {  # a row's function: the public one that it calls
     lstm_step_forward: R.lstm_step_forward,
