@@ -12,7 +12,10 @@ from handgrad.compare import Comparison
 ROOT = Path(__file__).parent.parent
 SHARED = {"__init__", "study", "digits", "lenet5", "cifar10", "texts"}
 TIMED = {"digits_loops"}
-NAMES = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem not in SHARED | TIMED)
+BESIDE_TORCH = {"torch_language_models"}  # tests/extras
+NAMES = sorted(
+    p.stem for p in (ROOT / "experiments").glob("*.py") if p.stem not in SHARED | TIMED | BESIDE_TORCH
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
