@@ -203,7 +203,7 @@ def small_run(seed):
     order = rng.permutation(len(X))
     X, y = X[order], y[order]
     data = {"X_train": X[:-50], "y_train": y[:-50], "X_val": X[-50:], "y_val": y[-50:]}
-    settings = dict(batch_size=50, num_epochs=20, update_rule="adam", num_train_samples=100)
+    settings = dict(batch_size=50, num_epochs=60, update_rule="adam", num_train_samples=100)
     model = TwoLayerNet(2, 50, 3, weight_scale=0.1, seed=seed)
     return Solver(model, data, **settings, verbose=False, workers=1, seed=seed)
 
