@@ -9,8 +9,8 @@ from .study import Study, build, main
 
 
 @functools.cache
-def load(num_training):
-    return get_CIFAR10_data(num_training=num_training, num_test=10000)
+def load(num_training, num_test=10000):
+    return get_CIFAR10_data(num_training=num_training, num_test=num_test)
 
 
 NET = dict(
@@ -33,7 +33,7 @@ Accuracies are low because there are 200 steps and 4000 images; what counts is t
         "rmsprop, 1e-4": dict(**NET, update_rule="rmsprop", learning_rate=1e-4),
         "adam, 1e-3": dict(**NET, update_rule="adam", learning_rate=1e-3),
     },
-    quick=dict(num_epochs=1, num_training=400),
+    quick=dict(num_epochs=1, num_training=400, data=functools.partial(load, num_test=500)),
 )
 
 if __name__ == "__main__":

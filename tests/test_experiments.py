@@ -1,5 +1,7 @@
 """Every study runs in its quick form, and its page holds what its runs measured."""
 
+import contextlib
+import functools
 import importlib.util
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from handgrad.compare import Comparison
+from handgrad.data import cifar
 
 ROOT = Path(__file__).parent.parent
 SHARED = {"__init__", "study", "digits", "lenet5", "cifar10", "texts"}
@@ -26,6 +29,17 @@ def experiments():
         yield
         sys.path.remove(str(ROOT))
     else:
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cifar10_once():
+    """Read it once, before processes are forked that would each read it again."""
+    read = functools.cache(cifar.load_CIFAR10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cifar, "load_CIFAR10", read)
+        with contextlib.suppress(FileNotFoundError):
+            cifar.load_cifar10()
         yield
 
 
