@@ -7,8 +7,10 @@ from handgrad import Solver
 from handgrad.data_utils import load_digits_mat
 from handgrad.models import FullyConnectedNet
 
+from .study import first
+
 load = functools.cache(load_digits_mat)
-QUICK = dict(num_epochs=2)
+QUICK = dict(num_epochs=2, num_training=200)
 
 
 def build(
@@ -26,12 +28,14 @@ def build(
     validate_every=None,
     solver=Solver,
     data=load,
+    num_training=None,
     **options,
 ):
-    """data: a function that gives the images; trainable: the letter that names of parameters which
-    are trained begin with; options: of FullyConnectedNet, or of the given model.
+    """data: a function that gives the images, of which each part has the first num_training; trainable:
+    the letter that names of parameters which are trained begin with; options: of FullyConnectedNet, or
+    of the given model.
     """
-    images = data()
+    images = first(data(), num_training)
     if model is None:
         options.setdefault("weight_scale", "kaiming")
         inputs = math.prod(images["transform"](images["X_train"][:1]).shape)

@@ -7,7 +7,7 @@ from handgrad.models import LeNet5
 
 from . import study
 
-QUICK = dict(num_epochs=1, num_training=640)
+QUICK = dict(num_epochs=1, num_training=256)
 
 
 @functools.cache
