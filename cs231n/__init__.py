@@ -4,7 +4,8 @@
     handgrad.cs231n.use(2019)  # the year of the edition
 
 After these two lines `from cs231n.layers import *` finds handgrad, and so do all other imports in the
-cells of Assignment 2. Nothing is computed here: a module of the course is a list of handgrad's names.
+cells of Assignment 2, and those on recurrent layers of Assignment 3. Nothing is computed here: a module
+of the course is a list of handgrad's names.
 Where the two differ, the course's meaning holds:
 
     dropout   p is the probability of dropping before 2018, and of keeping since

@@ -7,7 +7,7 @@ A module's names include those that it imports with a star, because the notebook
 import numpy as np
 
 from .. import layers as L
-from .. import optim
+from .. import optim, recurrent
 from . import checking, data, layers, nets, pictures, replacing, training, windows
 
 __all__ = ["namespaces"]
@@ -18,6 +18,12 @@ AS_THEY_ARE = (
     *("layernorm_forward", "layernorm_backward"),
     *("spatial_batchnorm_forward", "spatial_batchnorm_backward"),
     *("spatial_groupnorm_forward", "spatial_groupnorm_backward"),
+)
+STEPS = (
+    *("rnn_step_forward", "rnn_step_backward", "rnn_forward", "rnn_backward"),
+    *("lstm_step_forward", "lstm_step_backward", "lstm_forward", "lstm_backward"),
+    *("word_embedding_forward", "word_embedding_backward"),
+    *("temporal_affine_forward", "temporal_affine_backward", "temporal_softmax_loss"),
 )
 RULES = ("sgd", "sgd_momentum", "rmsprop", "adam")
 
@@ -32,7 +38,7 @@ def namespaces(year):
     for kind in ("fast", "im2col", "reshape"):
         fast |= layers.named("max_pool_{}_" + kind, layers.PAIRS["max_pool"])
     sandwiches = slow | fast | replacing.sandwiches(slow | fast)
-    return {
+    modules = {
         "cs231n": None,
         "cs231n.classifiers": None,
         "cs231n.layers": slow,
@@ -47,6 +53,16 @@ def namespaces(year):
         "cs231n.classifiers.fc_net": sandwiches | nets.fully_connected(year),
         "cs231n.classifiers.cnn": sandwiches | {"ThreeLayerConvNet": nets.ThreeLayerConvNet},
     }
+    if year < 2025:  # later editions have it in PyTorch
+        steps = numpy | {name: getattr(recurrent, name) for name in STEPS} | {"sigmoid": _sigmoid}
+        modules["cs231n.rnn_layers"] = steps
+        modules["cs231n.classifiers.rnn"] = slow | steps | {"CaptioningRNN": nets.CaptioningRNN}
+    return modules
+
+
+def _sigmoid(x):
+    """1 / (1 + exp(-x)); no x overflows."""
+    return L.sigmoid_forward(x)[0]
 
 
 def _public(module):

@@ -11,10 +11,7 @@ from ..engine.randomness import generator, new_seed
 
 __all__ = ["CaptioningRNN"]
 
-CELLS = {  # blocks of columns in the weights, forward, backward
-    "rnn": (1, R.rnn_forward, R.rnn_backward),
-    "lstm": (4, R.lstm_forward, R.lstm_backward),
-}
+BLOCKS = {"rnn": 1, "lstm": 4}  # of columns in the weights
 
 
 class CaptioningRNN:
@@ -44,14 +41,14 @@ class CaptioningRNN:
         dtype=np.float32,
         seed=None,
     ):
-        blocks, self._forward, self._backward = look_up("CaptioningRNN", CELLS, cell_type, "cell_type")
+        blocks = look_up("CaptioningRNN", BLOCKS, cell_type, "cell_type")
         self.cell_type, self.dtype = cell_type, np.dtype(dtype).type
         self.word_to_idx = word_to_idx
         self.idx_to_word = {i: word for word, i in word_to_idx.items()}
         if "<NULL>" not in word_to_idx:
             raise ValueError("CaptioningRNN: word_to_idx has no '<NULL>', expected one.")
         self._null, self._start = word_to_idx["<NULL>"], word_to_idx.get("<START>")
-        rng = generator(new_seed() if seed is None else seed, "initialisation")
+        rng = self._generator(seed)
         D, W, H, V = input_dim, wordvec_dim, hidden_dim, len(word_to_idx)
 
         def draw(rows, columns):
@@ -65,6 +62,9 @@ class CaptioningRNN:
         }
         self.params = {name: p.astype(self.dtype) for name, p in params.items()}
 
+    def _generator(self, seed):
+        return generator(new_seed() if seed is None else seed, "initialisation")
+
     def loss(self, features, captions=None):
         """The loss of captions, and its gradients.
 
@@ -73,15 +73,16 @@ class CaptioningRNN:
         """
         captions = _checked_captions(captions, len(features))
         read, scored = captions[:, :-1], captions[:, 1:]
+        forward, backward = (getattr(R, f"{self.cell_type}_{way}") for way in ("forward", "backward"))
         p = self.params
         h0, projection = L.affine_forward(self._as_input(features), p["W_proj"], p["b_proj"])
         x, embedding = R.word_embedding_forward(read, p["W_embed"])
-        h, cell = self._forward(x, h0, p["Wx"], p["Wh"], p["b"])
+        h, cell = forward(x, h0, p["Wx"], p["Wh"], p["b"])
         scores, vocabulary = R.temporal_affine_forward(h, p["W_vocab"], p["b_vocab"])
         loss, dscores = R.temporal_softmax_loss(scores, scored, scored != self._null)
         grads = {}
         dh, grads["W_vocab"], grads["b_vocab"] = R.temporal_affine_backward(dscores, vocabulary)
-        dx, dh0, grads["Wx"], grads["Wh"], grads["b"] = self._backward(dh, cell)
+        dx, dh0, grads["Wx"], grads["Wh"], grads["b"] = backward(dh, cell)
         grads["W_embed"] = R.word_embedding_backward(dx, embedding)
         _, grads["W_proj"], grads["b_proj"] = L.affine_backward(dh0, projection, need_dx=False)
         return loss, grads

@@ -52,8 +52,8 @@ def test_modules_are_found_by_every_form_of_import(notebook):
     run("import cs231n.classifiers.fc_net\nfrom cs231n import layers, classifiers\nimport cs231n as c")
     run("assert c.layers is layers and classifiers.fc_net is cs231n.classifiers.fc_net")
     run("import importlib.util as u\nassert u.find_spec('cs231n.layers') and u.find_spec('cs231n')")
-    with pytest.raises(ModuleNotFoundError, match="cs231n.rnn_layers"):
-        run("from cs231n.rnn_layers import *")
+    with pytest.raises(ModuleNotFoundError, match="cs231n.transformer_layers"):
+        run("from cs231n.transformer_layers import *")
 
 
 @pytest.mark.parametrize("year", [2015, 2027, "2019", 2019.0, None])
