@@ -31,7 +31,7 @@ class Layer:
                    (N, S) after the last step
     mixes_steps    a step of its output may depend on later steps of its input
     advance        advance(x, state, *parameters, *settings) -> out, state: further steps of sequences,
-                   for any other layer that looks back; state is None at first
+                   for any other layer that looks back, or a faster way; state is None at first
     products       multiplications an example, where they are not known from a weight's shape
     """
 
@@ -83,7 +83,8 @@ class Chain:
         cannot go on with a sequence from their states alone.
         """
         for layer in self.layers:
-            if layer.mixes_steps or layer.advance is not None:
+            looks_back = layer.advance is not None and not layer.carries
+            if layer.mixes_steps or looks_back:
                 raise ValueError(
                     f"{self.name}, layer {layer.number}: {layer.forward.__name__} cannot go on from a "
                     "carried state; expected streams=None, or recurrent layers and layers that treat "
@@ -181,12 +182,11 @@ class Chain:
 
     def _advanced(self, k, x, state):
         layer = self.layers[k]
-        if layer.carries:
-            out, cache = self.call(k, x, "test", state=state)
-            return out, cache[-1]
-        if layer.advance is None:  # it treats each step by itself
-            return self.call(k, x, "test")[0], None
-        return layer.advance(x, state, *(self.params[name] for name in layer.names), *layer.settings)
+        if layer.advance is not None:
+            parameters = (self.params[name] for name in layer.names)
+            return layer.advance(x, state, *parameters, *layer.settings)
+        out, cache = self.call(k, x, "test", state=state)
+        return out, cache[-1] if layer.carries else None  # else it treats each step by itself
 
     def _of_this_pass(self, setting, k, mode, start, state):
         if isinstance(setting, dict) and "state" in setting:

@@ -116,7 +116,9 @@ class LSTM:
     def build(self, shape, draw):
         params = _recurrent_weights("LSTM", self.width, 4, shape, draw)
         params["b"][self.width : 2 * self.width] = self.forget_bias
-        return _recurrent("lstm", (_lstm_forward, _lstm_backward), params, shape, states=2)
+        built = _recurrent("lstm", (_lstm_forward, _lstm_backward), params, shape, states=2)
+        built.flags["advance"] = _further_lstm
+        return built
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,16 @@ def _lstm_forward(x, Wx, Wh, b, begin):
 def _lstm_backward(dh, cache):
     dx, _, *dparams, _ = R.lstm_backward(dh, cache[0])
     return dx, *dparams
+
+
+def _further_lstm(x, state, Wx, Wh, b, begin):
+    """`_lstm_forward` step by step, which costs less where there are few."""
+    h, c = _begun(x, Wh, begin | {"state": state}, states=2)
+    out = np.empty((*x.shape[:2], len(Wh)), h.dtype)
+    for t in range(x.shape[1]):
+        h, c, _ = R.lstm_step_forward(x[:, t], h, c, Wx, Wh, b)
+        out[:, t] = h
+    return out, np.concatenate([h, c], axis=1)
 
 
 def _gru_forward(x, Wx, Wh, bx, bh, begin):
