@@ -15,6 +15,7 @@ The code lies in the package `data`; this module offers all of it under one name
 """
 
 from .data.arrays import load_npz, split
+from .data.captioned_shapes import Words, captioned_shapes
 from .data.cifar import (
     CIFAR_ARCHIVE,
     CIFAR_FOLDER,
@@ -41,7 +42,9 @@ __all__ = [
     "FONTS",
     "SOURCES",
     "Characters",
+    "Words",
     "adding_problem",
+    "captioned_shapes",
     "default_data_dir",
     "download",
     "get_CIFAR10_data",

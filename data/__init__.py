@@ -4,7 +4,8 @@ mnist         MNIST, and IDX files
 cifar         CIFAR-10, from its folder or its archive
 digits_mat    the course's digits.mat
 drawn_digits  digits that the program draws
-toys          points in the plane
+toys          points in the plane, sequences with known answers
+captioned_shapes  images of coloured shapes with captions
 arrays        data of one's own in arrays and .npz files; parts of a data set, drawn class by class
 tables        in CSV files and DataFrames
 image_folder  in a folder of images with a folder a class

@@ -11,7 +11,7 @@ from ..engine.randomness import generator, new_seed
 
 __all__ = ["CaptioningRNN"]
 
-BLOCKS = {"rnn": 1, "lstm": 4}  # of columns in the weights
+BLOCKS = {"rnn": 1, "lstm": 4, "gru": 3}  # of columns in the weights
 
 
 class CaptioningRNN:
@@ -25,10 +25,11 @@ class CaptioningRNN:
     input_dim    D, numbers an image
     wordvec_dim  numbers a word
     hidden_dim   H, hidden units
-    cell_type    'rnn' or 'lstm'
+    cell_type    'rnn', 'lstm' or 'gru'
     dtype        of the parameters
     seed         of the first weights
-    params       W_proj (D, H), b_proj, W_embed (V, W), Wx, Wh, b of the cell, W_vocab (H, V), b_vocab
+    params       W_proj (D, H), b_proj, W_embed (V, W), Wx, Wh, b (of a GRU bx, bh) of the
+                 cell, W_vocab (H, V), b_vocab
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class CaptioningRNN:
     ):
         blocks = look_up("CaptioningRNN", BLOCKS, cell_type, "cell_type")
         self.cell_type, self.dtype = cell_type, np.dtype(dtype).type
+        self._of_cell = ["Wx", "Wh", *(["bx", "bh"] if cell_type == "gru" else ["b"])]
         self.word_to_idx = word_to_idx
         self.idx_to_word = {i: word for word, i in word_to_idx.items()}
         if "<NULL>" not in word_to_idx:
@@ -57,7 +59,8 @@ class CaptioningRNN:
         params = {
             "W_embed": rng.standard_normal((V, W)) / 100,
             **{"W_proj": draw(D, H), "b_proj": np.zeros(H)},
-            **{"Wx": draw(W, blocks * H), "Wh": draw(H, blocks * H), "b": np.zeros(blocks * H)},
+            **{"Wx": draw(W, blocks * H), "Wh": draw(H, blocks * H)},
+            **{name: np.zeros(blocks * H) for name in self._of_cell[2:]},
             **{"W_vocab": draw(H, V), "b_vocab": np.zeros(V)},
         }
         self.params = {name: p.astype(self.dtype) for name, p in params.items()}
@@ -77,12 +80,13 @@ class CaptioningRNN:
         p = self.params
         h0, projection = L.affine_forward(self._as_input(features), p["W_proj"], p["b_proj"])
         x, embedding = R.word_embedding_forward(read, p["W_embed"])
-        h, cell = forward(x, h0, p["Wx"], p["Wh"], p["b"])
+        h, cell = forward(x, h0, *(p[name] for name in self._of_cell))
         scores, vocabulary = R.temporal_affine_forward(h, p["W_vocab"], p["b_vocab"])
         loss, dscores = R.temporal_softmax_loss(scores, scored, scored != self._null)
         grads = {}
         dh, grads["W_vocab"], grads["b_vocab"] = R.temporal_affine_backward(dscores, vocabulary)
-        dx, dh0, grads["Wx"], grads["Wh"], grads["b"] = backward(dh, cell)
+        dx, dh0, *dweights = backward(dh, cell)
+        grads |= zip(self._of_cell, dweights, strict=True)
         grads["W_embed"] = R.word_embedding_backward(dx, embedding)
         _, grads["W_proj"], grads["b_proj"] = L.affine_backward(dh0, projection, need_dx=False)
         return loss, grads
@@ -94,18 +98,15 @@ class CaptioningRNN:
         """
         if self._start is None:
             raise ValueError("CaptioningRNN.sample: word_to_idx has no '<START>', expected one.")
-        p = self.params
+        p, step = self.params, getattr(R, f"{self.cell_type}_step_forward")
         h, _ = L.affine_forward(self._as_input(features), p["W_proj"], p["b_proj"])
-        c = np.zeros_like(h)
+        states = [h, np.zeros_like(h)] if self.cell_type == "lstm" else [h]
         captions = np.full((len(features), max_length), self._null, np.intp)
         words = np.full(len(features), self._start)
         for t in range(max_length):
             x, _ = R.word_embedding_forward(words, p["W_embed"])
-            if self.cell_type == "rnn":
-                h, _ = R.rnn_step_forward(x, h, p["Wx"], p["Wh"], p["b"])
-            else:
-                h, c, _ = R.lstm_step_forward(x, h, c, p["Wx"], p["Wh"], p["b"])
-            scores, _ = L.affine_forward(h, p["W_vocab"], p["b_vocab"])
+            *states, _ = step(x, *states, *(p[name] for name in self._of_cell))
+            scores, _ = L.affine_forward(states[0], p["W_vocab"], p["b_vocab"])
             captions[:, t] = words = scores.argmax(axis=1)
         return captions
 

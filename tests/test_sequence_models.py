@@ -362,7 +362,7 @@ def test_captioning_gives_the_courses_loss(cell, low, high, expected):
     assert net.loss(features, captions)[0] == pytest.approx(expected, abs=1e-10)
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 class TestCaptioning:
     def test_every_gradient_by_complex_step(self, rng, cell):
         net = CaptioningRNN(CAPTIONS, 4, 3, 5, cell, seed=0)
@@ -443,7 +443,7 @@ ERRORS = [
     ),
     (lambda: Net([Residual([])], 4), "layers is [], expected a list of layers, not empty"),
     (lambda: CaptioningRNN({"cat": 0}), "word_to_idx has no '<NULL>', expected one"),
-    (lambda: CaptioningRNN(CAPTIONS, cell_type="gru"), "unknown cell_type 'gru'"),
+    (lambda: CaptioningRNN(CAPTIONS, cell_type="lsmt"), "Did you mean 'lstm'?"),
     (lambda: caption.loss(np.zeros((2, 4)), np.zeros((3, 5), int)), "expected words (2, T)"),
     (lambda: CaptioningRNN({"<NULL>": 0}).sample(np.zeros((1, 512))), "no '<START>', expected one"),
 ]
