@@ -1,4 +1,4 @@
-"""The command line: handgrad train | compare | generate | gradcheck | download.
+"""The command line: handgrad train | generate | compare | gradcheck | download.
 
 Each command is a module with `add(commands)`, its parser, and `run(args)`, which returns the exit code.
 What the two kinds of data need, images and texts, is in `images` and `texts`; `settings` puts options
@@ -10,11 +10,11 @@ import sys
 
 from .. import __version__
 from ..engine.ranks import end_all, speaker
-from . import compare, download, gradcheck, train
+from . import compare, download, generate, gradcheck, train
 
 __all__ = ["main"]
 
-COMMANDS = (train, compare, gradcheck, download)
+COMMANDS = (train, generate, compare, gradcheck, download)
 
 
 def main(argv=None):

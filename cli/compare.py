@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ..engine.executors import executor_on
 from ..engine.files import written_whole
-from .options import MODEL, RUN, add_options
-from .settings import load, settings_of, solver_of
+from .options import add_options
+from .settings import OPTIONS, load, settings_of, solver_of
 from .train import EXAMPLES
 
 __all__ = ["add", "build_run", "run"]
@@ -73,7 +73,7 @@ def _parsed(option, value):
     parser = argparse.ArgumentParser("handgrad compare", add_help=False)
     add_options(parser)
     name = option.lstrip("-").replace("-", "_")
-    if name not in (*RUN, *MODEL) or name == "seed":
+    if name not in OPTIONS or name == "seed":
         raise ValueError(f"compare: --vary {option}, expected an option of the run or the model.")
     return {name: getattr(parser.parse_args([f"--{option.lstrip('-')}", *value.split()]), name)}
 

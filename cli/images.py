@@ -21,6 +21,7 @@ DEFAULTS = {
     "seed": 0,
 }
 MODEL_DEFAULTS = {"FullyConnectedNet": {"hidden_dims": [100, 100], "weight_scale": "kaiming"}}
+RUN_DEFAULTS = {}
 FLATTENED = ("TwoLayerNet", "FullyConnectedNet")  # take an image as a row of numbers
 
 
@@ -41,7 +42,7 @@ def callbacks(settings):
     return []
 
 
-def report(solver, data, folder):
+def report(settings, solver, data, folder):
     """The test accuracy with its interval, and the pictures."""
     from .. import vis_utils
     from ..report import class_report

@@ -1,10 +1,12 @@
 """The options of a run: tables of {name: what argparse is told}, which `train` and `compare` share."""
 
-from ..models import ACTIVATIONS, INITIALIZERS, LOSSES, POOLS
-from ..optim import UPDATE_RULES
-from .images import DATA_SETS, DEFAULTS, MODELS
+from pathlib import Path
 
-__all__ = ["MODEL", "RUN", "add_options", "flag"]
+from ..models import ACTIVATIONS, CELLS, INITIALIZERS, LOSSES, POOLS
+from ..optim import UPDATE_RULES
+from . import images, texts
+
+__all__ = ["DATA", "MODEL", "RUN", "add_options", "flag"]
 
 
 def flag(name):
@@ -13,7 +15,12 @@ def flag(name):
 
 
 def _default(name):
-    return f"(default: {DEFAULTS[name]})"
+    of_images, of_texts = images.DEFAULTS[name], texts.DEFAULTS[name]
+    return f"(default: {of_images}{'' if of_texts == of_images else f'; for texts {of_texts}'})"
+
+
+def _path(text):
+    return str(Path(text).absolute())  # a run may be resumed from another folder
 
 
 def _filter(text):
@@ -25,23 +32,45 @@ def _scale(text):
 
 
 RUN = {
-    "model": {"choices": [*MODELS], "help": _default("model")},
-    "data": {"choices": [*DATA_SETS], "help": _default("data")},
+    "model": {"choices": [*images.MODELS, *texts.MODELS], "help": _default("model")},
+    "data": {"choices": [*images.DATA_SETS, *texts.DATA_SETS], "help": _default("data")},
     "data_dir": {"help": "where data files are (default: HANDGRAD_DATA)"},
     "epochs": {"type": int, "help": _default("epochs")},
     "batch_size": {"type": int, "help": _default("batch_size")},
     "update_rule": {"choices": [*UPDATE_RULES], "help": _default("update_rule")},
-    "learning_rate": {"type": float, "help": "(default: the rule's own)"},
+    "learning_rate": {
+        "type": float,
+        "help": "(default: the rule's own; for texts and adam 0.003, LanguageModel 0.005)",
+    },
     "lr_decay": {"type": float, "help": f"its factor after each epoch {_default('lr_decay')}"},
     "clip_norm": {
         "type": float,
-        "help": "a longer gradient of all parameters is shortened to this norm (default: never)",
+        "help": "a longer gradient is shortened to this norm (default: never; for texts 1.0)",
     },
     "seed": {"type": int, "help": f"of everything random {_default('seed')}"},
 }
+# Texts, and how they are cut into windows.
+DATA = {
+    "text": {
+        "type": _path,
+        "metavar": "FILE",
+        "help": "any UTF-8 text (default: nine sonnets)",
+    },
+    "context": {"type": int, "help": f"characters a window (default: {texts.CONTEXT})"},
+    "stride": {
+        "type": int,
+        "help": "from one window to the next (default: the context, and less for short texts, so that "
+        f"an epoch has {texts.WINDOWS} windows)",
+    },
+}
 # Arguments of models. Each model takes those that its constructor names.
 MODEL = {
-    "hidden_dim": {"type": int, "help": "hidden units"},
+    "width": {"type": int, "help": "numbers a character"},
+    "depth": {"type": int, "help": "blocks, or recurrent layers"},
+    "heads": {"type": int, "help": "attention heads, a divisor of the width"},
+    "cell": {"choices": [*CELLS]},
+    "hidden_dim": {"type": int, "help": "hidden units of a layer"},
+    "wordvec_dim": {"type": int, "help": "numbers a character (default: hidden-dim)"},
     "hidden_dims": {"type": int, "nargs": "*", "help": "widths of hidden affine layers"},
     "filters": {
         "type": _filter,
@@ -57,7 +86,7 @@ MODEL = {
     "weight_scale": {"type": _scale, "help": f"a number, or one of {', '.join(INITIALIZERS)}"},
     "loss": {"choices": [*LOSSES]},
 }
-GROUPS = {"the run": RUN, "the model (each has its own defaults)": MODEL}
+GROUPS = {"the run": RUN, "texts": DATA, "the model (each has its own defaults)": MODEL}
 
 
 def add_options(parser):

@@ -21,10 +21,13 @@ examples:
   handgrad download mnist                            fetch MNIST into the cache folder
   handgrad train --data mnist --epochs 5             LeNet5 on MNIST
   handgrad train --data cifar10 --model ConvNet --filters 32 pool 64 pool --normalization batchnorm
+  handgrad train --data text --out sonnets           GPT on nine sonnets; or --text FILE
+  handgrad generate sonnets --prompt "Shall I "      it goes on with them
   handgrad train --resume runs/20260101-120000-LeNet5-digits --epochs 20
   handgrad compare --vary update-rule sgd adam --seeds 3 --epochs 5
   handgrad gradcheck                                 every written gradient against a numerical one
 """
+MAY_CHANGE = ("epochs", "data_dir", "text")  # when a run is resumed
 
 
 def add(commands):
@@ -33,7 +36,7 @@ def add(commands):
         "train",
         help="train a net and write a run folder",
         description="Train a net. The run folder gets settings.json, history.csv, checkpoint.npz, "
-        "report.txt, curves.png, mistakes.png and confusion.png.",
+        "report.txt and curves.png; for images also mistakes.png and confusion.png.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -110,24 +113,21 @@ def _refuse_a_second_run(folder):
 
 
 def _resumed(args):
-    """The settings of the run in the folder; only the number of epochs may change."""
+    """The settings of the run in the folder; only the epochs may change, and where the data are."""
     folder = Path(args.resume)
-    allowed = {"resume", "epochs", "quiet", "data_dir", "run"}  # not settings of the run
-    extra = [name for name, value in vars(args).items() if value is not None and name not in allowed]
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    extra = given.keys() - {*MAY_CHANGE, "resume", "quiet", "run"}
     if extra:
         raise ValueError(
-            f"--resume takes the run's own settings, but {flag(extra[0])} came too; "
-            "expected --epochs, --data-dir and --quiet at most."
+            f"--resume takes the run's own settings, but {flag(min(extra))} came too; "
+            f"expected {', '.join(map(flag, MAY_CHANGE))} and --quiet at most."
         )
     settings = checked_settings(folder / "settings.json")
-    for name in ("epochs", "data_dir"):
-        if getattr(args, name) is not None:
-            settings[name] = getattr(args, name)
-    return folder, settings
+    return folder, settings | {name: given[name] for name in MAY_CHANGE if name in given}
 
 
 def _report(settings, solver, data, folder):
-    kind_of(settings).report(solver, data, folder)
+    kind_of(settings).report(settings, solver, data, folder)
     print(f"run folder: {folder}")
     print(f"curves: {folder / 'curves.png'}")
 

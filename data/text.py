@@ -57,6 +57,8 @@ def windows(words, length, stride=1):
     words: (T,), integers.  stride: steps from the beginning of a window to that of the next one.
     Both are views of the text and take no memory. Raises ValueError for a text without a window.
     """
+    for name, value in (("length", length), ("stride", stride)):
+        check_count(name, value, who="windows")
     words = np.asarray(words)
     if words.ndim != 1 or len(words) <= length:
         raise ValueError(
@@ -105,7 +107,7 @@ def load_text(path=None, length=64, stride=None, val_share=0.1, num_streams=None
     end = int(len(words) * (1 - val_share))
     try:
         if num_streams is None:
-            X_train, y_train = windows(words[:end], length, stride or length)
+            X_train, y_train = windows(words[:end], length, length if stride is None else stride)
         else:
             X_train, y_train = streams(words[:end], num_streams, length)
         X_val, y_val = windows(words[end:], length, length)
