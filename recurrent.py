@@ -18,7 +18,8 @@ from the last step to the first. Two things happen on the way (copy <-> add):
 
 Only what passes from step to step must wait for the step before it: the product h_{t-1} @ Wh, and on
 the way back da_t @ Wh.T. All else is done for all steps at once, as one large product: x @ Wx before
-the loop, and the gradients of x, Wx, Wh and b after it.
+the loop, and the gradients of x, Wx, Wh and b after it. So a layer is an affine map, and behind it the
+recurrence alone: h_t from a_t = x_t @ Wx + b and h_{t-1} @ Wh.
 """
 
 import numpy as np
@@ -29,7 +30,9 @@ from .engine.products import matmul
 from .engine.sequence_checks import (
     check_affine_steps,
     check_last_step,
+    check_recurrence,
     check_recurrent,
+    check_word_affine,
     check_word_scores,
     check_words,
     checked_labels,
@@ -39,6 +42,8 @@ from .engine.sequences import as_rows, as_sequences, lies_by_step, steps, times
 __all__ = [
     "gru_backward",
     "gru_forward",
+    "gru_recurrence_backward",
+    "gru_recurrence_forward",
     "gru_step_backward",
     "gru_step_forward",
     "last_cell_state",
@@ -46,15 +51,21 @@ __all__ = [
     "last_step_forward",
     "lstm_backward",
     "lstm_forward",
+    "lstm_recurrence_backward",
+    "lstm_recurrence_forward",
     "lstm_step_backward",
     "lstm_step_forward",
     "rnn_backward",
     "rnn_forward",
+    "rnn_recurrence_backward",
+    "rnn_recurrence_forward",
     "rnn_step_backward",
     "rnn_step_forward",
     "temporal_affine_backward",
     "temporal_affine_forward",
     "temporal_softmax_loss",
+    "word_affine_backward",
+    "word_affine_forward",
     "word_embedding_backward",
     "word_embedding_forward",
     "word_scores_backward",
@@ -82,17 +93,55 @@ def word_embedding_backward(dout, cache):
     (copy <-> add). With a 1 in row v of a matrix for each of them, that is a product of this matrix
     (V, N * T), nearly all of it zeros, with the rows of dout.
     """
-    from scipy.sparse import csr_array  # imported when needed: it takes time
-
     x, (V, D), dtype = cache
     dout = widened(check_dout("word_embedding_backward", dout, (*x.shape, D)))
     by_step = lies_by_step(dout)
     words = (x.swapaxes(0, 1) if by_step else x).ravel()
+    return cast(_sums_by_word(as_rows(dout, by_step), words, V), dtype)
+
+
+def _sums_by_word(rows, words, V):
+    """For each of V words the sum of the rows where it stands: (V, D)."""
+    from scipy.sparse import csr_array  # imported when needed: it takes time
+
     where = np.argsort(words, kind="stable")  # the places of word 0, then those of word 1, ...
     bounds = np.concatenate([[0], np.cumsum(np.bincount(words, minlength=V))])
-    ones = np.ones(len(words), dout.dtype)
-    places = csr_array((ones, where, bounds), shape=(V, len(words)))
-    return cast(places @ as_rows(dout, by_step), dtype)
+    ones = np.ones(len(words), rows.dtype)
+    return csr_array((ones, where, bounds), shape=(V, len(words))) @ rows
+
+
+def word_affine_forward(x, W, Wx, b):
+    """An embedding and the affine map behind it: out = W[x] @ Wx + b.
+
+    x: words (N, T), integers in [0, V).  W: (V, D).  Wx: (D, M).  b: (M,).
+    Returns out (N, T, M) and a cache.
+
+    A text has few different words. So the product is made once for each of them, and its rows are
+    copied to the places of the words.
+    """
+    W, Wx, b = as_floats("word_affine_forward", W=W, Wx=Wx, b=b)
+    x = check_words("word_affine_forward", x, W)
+    check_word_affine("word_affine_forward", x, W, Wx, b)
+    words, kinds = np.unique(x.T, return_inverse=True)  # x.T is words[kinds]
+    kinds, rows = kinds.reshape(x.T.shape), W[words]
+    out = plus(matmul(rows, Wx), b)[kinds].swapaxes(0, 1)
+    return out, (words, kinds, rows, W.shape, Wx, W.dtype, b.dtype)
+
+
+def word_affine_backward(dout, cache):
+    """From dout (N, T, M): dW (V, D), dWx (D, M), db (M,).
+
+    The row of a word gets the sum over its places (copy <-> add). Behind that it is an affine layer
+    whose examples are the different words.
+    """
+    words, kinds, rows, W_shape, Wx, W_dtype, b_dtype = cache
+    T, N = kinds.shape
+    dout = widened(steps(check_dout("word_affine_backward", dout, (N, T, Wx.shape[1]))))
+    da = _sums_by_word(dout.reshape(T * N, Wx.shape[1]), kinds.ravel(), len(words))
+    drows, dWx, db = _affine_gradients(da, rows, Wx, b_dtype)
+    dW = np.zeros_like(drows, shape=W_shape)
+    dW[words] = drows
+    return cast(dW, W_dtype), dWx, db
 
 
 # ---------------------------------------------------------------------------- the simple recurrent net
@@ -135,31 +184,52 @@ def rnn_forward(x, h0, Wx, Wh, b):
     arrays = as_floats("rnn_forward", x=x, h0=h0, Wx=Wx, Wh=Wh, b=b)
     check_recurrent("rnn_forward", *arrays)
     x, h0, Wx, Wh, b = arrays
-    x, states = steps(x), _states(h0, x, np.result_type(*arrays))
-    inputs = plus(times(x, Wx), b)  # (T, N, H)
-    for a, prev_h, h in zip(inputs, states[:-1], states[1:], strict=True):
-        np.tanh(a + prev_h @ Wh, out=h)
-    return states[1:].swapaxes(0, 1), (x, states, Wx, Wh, h0.dtype, b.dtype)
+    a, affine = _affine_over_time(x, Wx, b)
+    h, recurrence = rnn_recurrence_forward(a, h0, Wh)
+    return h, (*recurrence, affine)
 
 
 def rnn_backward(dh, cache):
-    """From dh (N, T, H): dx (N, T, D), dh0 (N, H), dWx (D, H), dWh (H, H), db (H,).
+    """From dh (N, T, H): dx (N, T, D), dh0 (N, H), dWx (D, H), dWh (H, H), db (H,)."""
+    *recurrence, affine = cache
+    dh = _checked_dh("rnn_backward", dh, recurrence)
+    da, dh0, dWh = rnn_recurrence_backward(dh, recurrence)
+    dx, dWx, db = _gradients_over_time(da, affine)
+    return dx, dh0, dWx, dWh, db
+
+
+def rnn_recurrence_forward(a, h0, Wh):
+    """h_t = tanh(a_t + h_{t-1} @ Wh), from the state h0.
+
+    a: (N, T, H).  h0: (N, H).  Wh: (H, H).   Returns h (N, T, H) and a cache.
+    """
+    a, h0, Wh = arrays = as_floats("rnn_recurrence_forward", a=a, h0=h0, Wh=Wh)
+    check_recurrence("rnn_recurrence_forward", *arrays)
+    states = _states(h0, a, np.result_type(*arrays))
+    for a_t, prev_h, h in zip(steps(a), states[:-1], states[1:], strict=True):
+        np.matmul(prev_h, Wh, out=h)
+        h += a_t
+        np.tanh(h, out=h)
+    return states[1:].swapaxes(0, 1), (states, Wh, a.dtype, h0.dtype)
+
+
+def rnn_recurrence_backward(dh, cache):
+    """From dh (N, T, H): da (N, T, H), dh0 (N, H), dWh (H, H).
 
     From the last step to the first, with the formulas of `rnn_step_backward`:
         da_t = (dh_t + dnext_t) * (1 - h_t^2)      dnext_t: what step t + 1 gives back, 0 at the end
         dnext_{t-1} = da_t @ Wh.T
     What is left of dnext before the first step is dh0. The sums over the steps come after the loop.
     """
-    x, states, Wx, Wh, h0_dtype, b_dtype = cache
+    states, Wh, a_dtype, h0_dtype = cache
     h = states[1:]
-    dh = _steps_of("rnn_backward", dh, h)
+    dh = _steps_of("rnn_recurrence_backward", dh, h)
     da, dnext = np.empty_like(dh), np.zeros_like(dh, shape=states[0].shape)
     for t in reversed(range(len(h))):
         da[t] = (dh[t] + dnext) * (1 - h[t] * h[t])
         dnext = da[t] @ Wh.T
-    dx, dWx, db = _gradients_over_time(da, x, Wx, b_dtype)
     dWh = _weight_gradient(da, states[:-1], Wh)
-    return dx, cast(dnext, h0_dtype), dWx, dWh, db
+    return cast(da, a_dtype).swapaxes(0, 1), cast(dnext, h0_dtype), dWh
 
 
 # ---------------------------------------------------------------------------- long short-term memory
@@ -215,37 +285,63 @@ def lstm_forward(x, h0, Wx, Wh, b, c0=None):
     arrays = as_floats("lstm_forward", x=x, h0=h0, Wx=Wx, Wh=Wh, b=b, **given)
     x, h0, Wx, Wh, b, *c0 = arrays
     check_recurrent("lstm_forward", x, h0, Wx, Wh, b, blocks=4, **dict(zip(given, c0, strict=True)))
-    x, states = steps(x), _states(h0, x, np.result_type(*arrays))
-    gates = plus(times(x, Wx), b).astype(states.dtype, copy=False)  # (T, N, 4H), without prev_h so far
-    c, tanh_c = np.empty_like(states), np.empty_like(states[1:])
-    c[0] = c0[0] if c0 else 0
-    for t, a in enumerate(gates):
-        a += states[t] @ Wh
-        states[t + 1], c[t + 1], tanh_c[t] = _lstm_cell(a, c[t])
-    dtypes = h0.dtype, b.dtype, c0[0].dtype if c0 else None
-    return states[1:].swapaxes(0, 1), (x, states, gates, c, tanh_c, Wx, Wh, dtypes)
+    a, affine = _affine_over_time(x, Wx, b)
+    h, recurrence = lstm_recurrence_forward(a, h0, Wh, *c0)
+    return h, (*recurrence, affine)
 
 
 def lstm_backward(dh, cache):
     """From dh (N, T, H): dx (N, T, D), dh0 (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,), and dc0 (N, H)
     if forward got a c0.
     """
-    x, states, gates, c, tanh_c, Wx, Wh, (h0_dtype, b_dtype, c0_dtype) = cache
-    dh = _steps_of("lstm_backward", dh, tanh_c)
+    *recurrence, affine = cache
+    dh = _checked_dh("lstm_backward", dh, recurrence)
+    da, dh0, dWh, *dc0 = lstm_recurrence_backward(dh, recurrence)
+    dx, dWx, db = _gradients_over_time(da, affine)
+    return dx, dh0, dWx, dWh, db, *dc0
+
+
+def lstm_recurrence_forward(a, h0, Wh, c0=None):
+    """The LSTM whose x @ Wx + b is known: a (N, T, 4H).
+
+    h0: (N, H).  Wh: (H, 4H).  c0: (N, H), or None for 0.   Returns h (N, T, H) and a cache.
+    """
+    given = {} if c0 is None else {"c0": c0}
+    a, h0, Wh, *c0 = arrays = as_floats("lstm_recurrence_forward", a=a, h0=h0, Wh=Wh, **given)
+    more = dict(zip(given, c0, strict=True))
+    check_recurrence("lstm_recurrence_forward", a, h0, Wh, blocks=4, **more)
+    states = _states(h0, a, np.result_type(*arrays))
+    a = steps(a)
+    gates = np.empty_like(a, states.dtype)  # (T, N, 4H)
+    c, tanh_c = np.empty_like(states), np.empty_like(states[1:])
+    c[0] = c0[0] if c0 else 0
+    for t, a_t in enumerate(a):
+        np.matmul(states[t], Wh, out=gates[t])
+        gates[t] += a_t
+        states[t + 1], c[t + 1], tanh_c[t] = _lstm_cell(gates[t], c[t])
+    dtypes = a.dtype, h0.dtype, c0[0].dtype if c0 else None
+    return states[1:].swapaxes(0, 1), (states, c, gates, tanh_c, Wh, dtypes)
+
+
+def lstm_recurrence_backward(dh, cache):
+    """From dh (N, T, H): da (N, T, 4H), dh0 (N, H), dWh (H, 4H), and dc0 (N, H) if forward got a c0."""
+    states, c, gates, tanh_c, Wh, (a_dtype, h0_dtype, c0_dtype) = cache
+    dh = _steps_of("lstm_recurrence_backward", dh, tanh_c)
     da = np.empty_like(gates, dtype=dh.dtype)
     dnext_h = dnext_c = np.zeros_like(dh, shape=states[0].shape)
     for t in reversed(range(len(dh))):
         dnext_c = _lstm_cell_backward(dh[t] + dnext_h, dnext_c, gates[t], c[t], tanh_c[t], da[t])
         dnext_h = da[t] @ Wh.T
-    dx, dWx, db = _gradients_over_time(da, x, Wx, b_dtype)
     dWh = _weight_gradient(da, states[:-1], Wh)
     dc0 = [] if c0_dtype is None else [cast(dnext_c, c0_dtype)]
-    return dx, cast(dnext_h, h0_dtype), dWx, dWh, db, *dc0
+    return cast(da, a_dtype).swapaxes(0, 1), cast(dnext_h, h0_dtype), dWh, *dc0
 
 
 def last_cell_state(cache):
-    """c (N, H) after the last step, from the cache of `lstm_forward`; h after it is h[:, -1]."""
-    return cache[3][-1]
+    """c (N, H) after the last step, from the cache of `lstm_forward` or `lstm_recurrence_forward`; h
+    after it is h[:, -1].
+    """
+    return cache[1][-1]
 
 
 def _lstm_cell(a, prev_c):
@@ -329,27 +425,48 @@ def gru_forward(x, h0, Wx, Wh, bx, bh):
     arrays = as_floats("gru_forward", x=x, h0=h0, Wx=Wx, Wh=Wh, bx=bx, bh=bh)
     x, h0, Wx, Wh, bx, bh = arrays
     check_recurrent("gru_forward", x, h0, Wx, Wh, bx, blocks=3, bh=bh)
-    x, states = steps(x), _states(h0, x, np.result_type(*arrays))
-    gates = plus(times(x, Wx), bx).astype(states.dtype, copy=False)  # (T, N, 3H), without u so far
-    u = np.empty_like(gates)
-    for t, a in enumerate(gates):
-        np.add(states[t] @ Wh, bh, out=u[t])
-        states[t + 1] = _gru_cell(a, u[t], states[t])
-    return states[1:].swapaxes(0, 1), (x, states, gates, u, Wx, Wh, h0.dtype, bx.dtype, bh.dtype)
+    a, affine = _affine_over_time(x, Wx, bx)
+    h, recurrence = gru_recurrence_forward(a, h0, Wh, bh)
+    return h, (*recurrence, affine)
 
 
 def gru_backward(dh, cache):
     """From dh (N, T, H): dx (N, T, D), dh0 (N, H), dWx (D, 3H), dWh (H, 3H), dbx, dbh (3H,)."""
-    x, states, gates, u, Wx, Wh, h0_dtype, bx_dtype, bh_dtype = cache
-    dh = _steps_of("gru_backward", dh, states[1:])
+    *recurrence, affine = cache
+    dh = _checked_dh("gru_backward", dh, recurrence)
+    da, dh0, dWh, dbh = gru_recurrence_backward(dh, recurrence)
+    dx, dWx, dbx = _gradients_over_time(da, affine)
+    return dx, dh0, dWx, dWh, dbx, dbh
+
+
+def gru_recurrence_forward(a, h0, Wh, bh):
+    """The GRU whose x @ Wx + bx is known: a (N, T, 3H).
+
+    h0: (N, H).  Wh: (H, 3H).  bh: (3H,).   Returns h (N, T, H) and a cache.
+    """
+    a, h0, Wh, bh = arrays = as_floats("gru_recurrence_forward", a=a, h0=h0, Wh=Wh, bh=bh)
+    check_recurrence("gru_recurrence_forward", a, h0, Wh, blocks=3, bh=bh)
+    states = _states(h0, a, np.result_type(*arrays))
+    gates = np.array(steps(a), states.dtype)  # (T, N, 3H), without u so far
+    u = np.empty_like(gates)
+    for t, a_t in enumerate(gates):
+        np.matmul(states[t], Wh, out=u[t])
+        u[t] += bh
+        states[t + 1] = _gru_cell(a_t, u[t], states[t])
+    return states[1:].swapaxes(0, 1), (states, gates, u, Wh, a.dtype, h0.dtype, bh.dtype)
+
+
+def gru_recurrence_backward(dh, cache):
+    """From dh (N, T, H): da (N, T, 3H), dh0 (N, H), dWh (H, 3H), dbh (3H,)."""
+    states, gates, u, Wh, a_dtype, h0_dtype, bh_dtype = cache
+    dh = _steps_of("gru_recurrence_backward", dh, states[1:])
     da = np.empty_like(gates, dtype=dh.dtype)
     du, dnext = np.empty_like(da), np.zeros_like(dh, shape=states[0].shape)
     for t in reversed(range(len(dh))):
         kept = _gru_cell_backward(dh[t] + dnext, gates[t], u[t], states[t], da[t], du[t])
         dnext = kept + du[t] @ Wh.T
-    dx, dWx, dbx = _gradients_over_time(da, x, Wx, bx_dtype)
     dWh, dbh = _weight_gradient(du, states[:-1], Wh), _bias_gradient(du, bh_dtype)
-    return dx, cast(dnext, h0_dtype), dWx, dWh, dbx, dbh
+    return cast(da, a_dtype).swapaxes(0, 1), cast(dnext, h0_dtype), dWh, dbh
 
 
 def _gru_cell(a, u, prev_h):
@@ -389,11 +506,17 @@ def _blocks(a, count):
     return [a[:, k * H : (k + 1) * H] for k in range(count)]
 
 
-def _states(h0, x, dtype):
+def _states(h0, a, dtype):
     """Room for h_0, h_1, ..., h_T, (T + 1, N, H), with h0 at its beginning."""
-    states = np.empty((x.shape[1] + 1, *h0.shape), dtype)
+    states = np.empty((a.shape[1] + 1, *h0.shape), dtype)
     states[0] = h0
     return states
+
+
+def _checked_dh(who, dh, recurrence):
+    """dh, shaped as the h that the recurrence with this cache gave."""
+    T, N, H = recurrence[0][1:].shape
+    return check_dout(who, dh, (N, T, H), "dh")
 
 
 def _steps_of(who, dh, h):
@@ -407,8 +530,16 @@ def _affine_gradients(da, x, W, b_dtype):
     return cast(da @ W.T, x.dtype), cast(x.T @ da, W.dtype), _bias_gradient(da, b_dtype)
 
 
-def _gradients_over_time(da, x, W, b_dtype):
-    """The same for blocks da (T, N, M) and x (T, N, D): sums over steps and sequences; dx (N, T, D)."""
+def _affine_over_time(x, W, b):
+    """x @ W + b for all steps at once, (N, T, M), and a cache."""
+    x = steps(x)
+    return plus(times(x, W), b).swapaxes(0, 1), (x, W, b.dtype)
+
+
+def _gradients_over_time(da, cache):
+    """The same for da (N, T, M): sums over steps and sequences; dx (N, T, D)."""
+    x, W, b_dtype = cache
+    da = steps(da)
     dx = cast(times(da, W.T), x.dtype).swapaxes(0, 1)
     return dx, _weight_gradient(da, x, W), _bias_gradient(da, b_dtype)
 

@@ -190,7 +190,7 @@ def _shares(y):
     y: the targets, as Parts.
     """
     words = y.ndim == 2 and y.dtype.kind == "i"
-    counts = [np.count_nonzero(a >= 0) if words else len(a) for a in y.arrays]
+    counts = [int(np.count_nonzero(a >= 0)) if words else len(a) for a in y.arrays]
     if y.share is None:
         total = sum(counts)
     else:

@@ -14,8 +14,10 @@ __all__ = [
     "check_last_step",
     "check_multi_head",
     "check_positions",
+    "check_recurrence",
     "check_recurrent",
     "check_rmsnorm",
+    "check_word_affine",
     "check_word_scores",
     "check_words",
     "checked_labels",
@@ -48,6 +50,23 @@ def check_recurrent(who, x, h, Wx, Wh, b, *, blocks=1, hidden="h0", **more):
             )
 
 
+def check_recurrence(who, a, h0, Wh, blocks=1, **more):
+    """a (N, T, M), M = blocks * H, the state h0 (N, H), Wh, and perhaps bh or c0, must fit together."""
+    if a.ndim != 3 or h0.ndim != 2 or len(a) != len(h0):
+        raise ValueError(
+            f"{who}: a has shape {a.shape} and h0 {h0.shape}, expected (N, T, M) and (N, H)."
+        )
+    H = h0.shape[1]
+    M = blocks * H
+    expected = {"a": (*a.shape[:2], M), "Wh": (H, M), "bh": (M,), "c0": h0.shape}
+    for name, array in {"a": a, "Wh": Wh, **more}.items():
+        if array.shape != expected[name]:
+            raise ValueError(
+                f"{who}: h0 {h0.shape} has H = {H}, so {name} should be {expected[name]}, "
+                f"not {array.shape}."
+            )
+
+
 def check_words(who, x, W):
     """Words x as an array of integers, each with a row in W (V, D)."""
     if W.ndim != 2:
@@ -57,6 +76,17 @@ def check_words(who, x, W):
         raise ValueError(f"{who}: x has dtype {x.dtype}, expected words as integers.")
     _check_in_vocabulary(who, "x", x, len(W))
     return x
+
+
+def check_word_affine(who, x, W, Wx, b):
+    """Words x (N, T), W (V, D), Wx (D, M) and b (M,) must fit together."""
+    if x.ndim != 2 or b.ndim != 1:
+        raise ValueError(f"{who}: x has shape {x.shape} and b {b.shape}, expected (N, T) and (M,).")
+    if Wx.shape != (W.shape[1], len(b)):
+        raise ValueError(
+            f"{who}: W {W.shape} has D = {W.shape[1]} and b {b.shape}, "
+            f"so Wx should be {(W.shape[1], len(b))}, not {Wx.shape}."
+        )
 
 
 def check_affine_steps(who, x, w, b):

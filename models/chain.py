@@ -33,6 +33,7 @@ class Layer:
     advance        advance(x, state, *parameters, *settings) -> out, state: further steps of sequences,
                    for any other layer that looks back, or a faster way; state is None at first
     products       multiplications an example, where they are not known from a weight's shape
+    recurrence     of a recurrent layer what comes behind its x @ Wx + b, as (forward, backward)
     """
 
     forward: Callable
@@ -51,6 +52,7 @@ class Layer:
     mixes_steps: bool = False
     advance: Callable | None = None
     products: int = 0
+    recurrence: tuple = ()
 
 
 class Chain:

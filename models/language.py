@@ -8,6 +8,7 @@ import numpy as np
 from .. import attention as A
 from ..engine.errors import check_range, look_up
 from ..engine.randomness import generator, new_seed
+from .chain import Chain
 from .descriptions import Affine, Dropout, LayerNorm, _whole
 from .net import Net
 from .sequence_layers import (
@@ -59,7 +60,8 @@ class WordModel(Net):
 
         X: words (N, T).  states: from the call for the steps before; None at the beginning.
         """
-        return self._chain.advance(self._as_input(X), states or [None] * len(self.layers))
+        chain = Chain(self.name, self.layers, None, False, self.seed, self.params)
+        return chain.advance(self._as_input(X), states or [None] * len(self.layers))
 
     def generate(self, prompt, n, temperature=1.0, top_k=None, seed=None):
         """`n` words that go on with each prompt, drawn one by one: integers (N, n).

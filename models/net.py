@@ -24,6 +24,7 @@ from ..measures import ACCURACY, R_SQUARED
 from .chain import Chain, Layer
 from .descriptions import ACTIVATIONS, Pair, Residual
 from .init import Draw
+from .sequence_layers import word_affine_backward
 
 __all__ = ["LOSSES", "Net", "keywords"]
 
@@ -97,7 +98,8 @@ class Net:
 
     def _connect(self, layers, loss, loss_is_mean, seed, params, step=0):
         """From now on compute with these layers and this loss."""
-        self._chain = Chain(self.name, _pool_first(layers), loss, loss_is_mean, seed, params, step)
+        layers = _product_first(_pool_first(layers))
+        self._chain = Chain(self.name, layers, loss, loss_is_mean, seed, params, step)
         self.carried = self.at_rest()
         kinds = {1: "rows", 2: "sequences", 3: "images"}
         examples = "sequences" if self._reads_words else kinds[len(self.input_dim)]
@@ -509,6 +511,26 @@ def _pool_first(layers):
 def _never_falls(layer):
     slopes = layer.settings if layer.forward is L.leaky_relu_forward else ()
     return layer.forward in NEVER_FALL and all(slope >= 0 for slope in slopes)
+
+
+def _product_first(layers):
+    """The layers in the order in which they are computed: x @ Wx + b of a recurrent layer that follows
+    the embedding is made for each different word of the batch, not at every place where it stands.
+    """
+    pays = len(layers) > 2 and layers[1].recurrence  # what enters the last layer, `features`, stays
+    if not pays or layers[0].forward is not R.word_embedding_forward:
+        return layers
+    embedding, layer, *others = layers
+    Wx, Wh, b, *biases = layer.names
+    forward, backward = layer.recurrence
+    words = dataclasses.replace(
+        embedding,
+        forward=R.word_affine_forward,
+        backward=word_affine_backward,
+        names=(*embedding.names, Wx, b),
+    )
+    walk = dataclasses.replace(layer, forward=forward, backward=backward, names=(Wh, *biases))
+    return [words, walk, *others]
 
 
 def _shown(count):

@@ -56,6 +56,11 @@ def _word_embedding_backward(dout, cache):
     return None, R.word_embedding_backward(dout, cache)  # words have no gradient
 
 
+def word_affine_backward(dout, cache):
+    """`recurrent.word_affine_backward` as a net calls it."""
+    return None, *R.word_affine_backward(dout, cache)
+
+
 @dataclass(frozen=True)
 class WordScores:
     """`word_scores_forward`: scores by the embedding's own matrix, "tied" to it. No parameters of its
@@ -100,7 +105,9 @@ class RNN:
 
     def build(self, shape, draw):
         params = _recurrent_weights("RNN", self.width, 1, shape, draw)
-        return _recurrent("rnn", (_rnn_forward, _rnn_backward), params, shape)
+        pair = (_rnn_forward, _rnn_backward)
+        recurrence = (_rnn_recurrence, _rnn_recurrence_backward)
+        return _recurrent("rnn", pair, recurrence, params, shape)
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,9 @@ class LSTM:
     def build(self, shape, draw):
         params = _recurrent_weights("LSTM", self.width, 4, shape, draw)
         params["b"][self.width : 2 * self.width] = self.forget_bias
-        built = _recurrent("lstm", (_lstm_forward, _lstm_backward), params, shape, states=2)
+        pair = (_lstm_forward, _lstm_backward)
+        recurrence = (_lstm_recurrence, _lstm_recurrence_backward)
+        built = _recurrent("lstm", pair, recurrence, params, shape, states=2)
         built.flags["advance"] = _further_lstm
         return built
 
@@ -131,7 +140,9 @@ class GRU:
         params = _recurrent_weights("GRU", self.width, 3, shape, draw)
         b = params.pop("b")
         params |= {"bx": b, "bh": b.copy()}
-        return _recurrent("gru", (_gru_forward, _gru_backward), params, shape)
+        pair = (_gru_forward, _gru_backward)
+        recurrence = (_gru_recurrence, _gru_recurrence_backward)
+        return _recurrent("gru", pair, recurrence, params, shape)
 
 
 def _recurrent_weights(who, width, blocks, shape, draw):
@@ -141,10 +152,10 @@ def _recurrent_weights(who, width, blocks, shape, draw):
     return {"Wx": Wx, "Wh": Wh, "b": np.zeros(M)}
 
 
-def _recurrent(title, pair, params, shape, states=1):
+def _recurrent(title, pair, recurrence, params, shape, states=1):
     H = len(params["Wh"])
     products = shape[0] * (params["Wx"].size + params["Wh"].size)
-    flags = {"carries": states * H, "products": products}
+    flags = {"carries": states * H, "products": products, "recurrence": recurrence}
     return Built(f"{title} {H}", *pair, params, ({"state": None},), flags)
 
 
@@ -195,6 +206,37 @@ def _gru_forward(x, Wx, Wh, bx, bh, begin):
 def _gru_backward(dh, cache):
     dx, _, *dparams = R.gru_backward(dh, cache[0])
     return dx, *dparams
+
+
+def _rnn_recurrence(a, Wh, begin):
+    h, cache = R.rnn_recurrence_forward(a, *_begun(a, Wh, begin), Wh)
+    return h, (cache, h[:, -1])
+
+
+def _rnn_recurrence_backward(dh, cache):
+    da, _, dWh = R.rnn_recurrence_backward(dh, cache[0])
+    return da, dWh
+
+
+def _lstm_recurrence(a, Wh, begin):
+    h0, c0 = _begun(a, Wh, begin, states=2)
+    h, cache = R.lstm_recurrence_forward(a, h0, Wh, c0)
+    return h, (cache, np.concatenate([h[:, -1], R.last_cell_state(cache)], axis=1))
+
+
+def _lstm_recurrence_backward(dh, cache):
+    da, _, dWh, _ = R.lstm_recurrence_backward(dh, cache[0])
+    return da, dWh
+
+
+def _gru_recurrence(a, Wh, bh, begin):
+    h, cache = R.gru_recurrence_forward(a, *_begun(a, Wh, begin), Wh, bh)
+    return h, (cache, h[:, -1])
+
+
+def _gru_recurrence_backward(dh, cache):
+    da, _, dWh, dbh = R.gru_recurrence_backward(dh, cache[0])
+    return da, dWh, dbh
 
 
 @dataclass(frozen=True)

@@ -231,6 +231,20 @@ def test_an_embedding_of_any_shape_and_order(rng, by_step):
     assert R.word_embedding_forward(np.empty((0, 5), int), W)[0].shape == (0, 5, 3)
 
 
+@pytest.mark.parametrize("N", [0, 4])
+def test_an_affine_map_of_words_is_that_of_their_rows(rng, N):
+    x, W, Wx, b = rng.integers(7, size=(N, 5)), *map(rng.standard_normal, [(9, 3), (3, 4), (4,)])
+    out, cache = R.word_affine_forward(x, W, Wx, b)
+    np.testing.assert_allclose(out, W[x] @ Wx + b, rtol=1e-12)
+    dout = rng.standard_normal(out.shape)
+    dW, dWx, db = R.word_affine_backward(dout, cache)
+    expected = np.zeros_like(W)
+    np.add.at(expected, x, dout @ Wx.T)
+    np.testing.assert_allclose(dW, expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(dWx, np.einsum("ntd,ntm->dm", W[x], dout), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(db, dout.sum(axis=(0, 1)), rtol=1e-12, atol=1e-14)
+
+
 def masked(rng, N=4, T=5, V=6):
     x, y = rng.standard_normal((N, T, V)), rng.integers(V, size=(N, T))
     return x, y, rng.random((N, T)) < 0.6
@@ -330,6 +344,17 @@ ERRORS = [
     (R.word_embedding_forward, ([[-1, 2]], W2), "x holds the word -1, expected 0 to 3"),
     (R.word_embedding_forward, ([[0.5]], W2), "x has dtype float64, expected words as integers"),
     (R.word_embedding_forward, ([[0]], b1), "W has shape (3,), expected (V, D)"),
+    (R.word_affine_forward, ([[4]], W2, W2.T, W2[:, 0]), "x holds the word 4, expected 0 to 3"),
+    (R.word_affine_forward, ([[0]], W2, W2, b1), "has D = 3 and b (3,), so Wx should be (3, 3), not"),
+    (R.word_affine_forward, ([0], W2, W2.T, b1), "x has shape (1,) and b (3,), expected (N, T) and"),
+    (R.rnn_recurrence_forward, (h2, h2, W2), "a has shape (2, 3) and h0 (2, 3), expected (N, T, M)"),
+    (R.rnn_recurrence_forward, (x3, h2, W2), "so a should be (2, 5, 3), not (2, 5, 4)"),
+    (R.lstm_recurrence_forward, (np.zeros((2, 5, 12)), h2, W2), "so Wh should be (3, 12), not (4, 3)"),
+    (
+        R.gru_recurrence_forward,
+        (np.zeros((2, 5, 9)), h2, np.zeros((3, 9)), b1),
+        "has H = 3, so bh should be (9,), not (3,)",
+    ),
     (R.temporal_affine_forward, (x3, W2.T, b1), "so w should be (4, 3), not (3, 4)"),
     (R.temporal_affine_forward, (b1, W2, b1), "x has shape (3,) and b (3,), expected (N, T, D)"),
     (

@@ -39,6 +39,10 @@ def word_embedding_forward(W):
     return R.word_embedding_forward(WORDS, W)
 
 
+def word_affine_forward(W, Wx, b):
+    return R.word_affine_forward(WORDS, W, Wx, b)
+
+
 def weights(blocks):
     return [(D, blocks * H), (H, blocks * H), (blocks * H,)]
 
@@ -51,6 +55,7 @@ NOT_THE_FIFTH = np.arange(T) != 4
 # id, forward, backward, shapes of the array arguments, how many of them are a batch, settings
 ROWS = [
     ("embedding", word_embedding_forward, R.word_embedding_backward, [(6, D)], 0, []),
+    ("word-affine", word_affine_forward, R.word_affine_backward, [(6, D), (D, 3), (3,)], 0, []),
     ("rnn-step", R.rnn_step_forward, R.rnn_step_backward, [(N, D), (N, H), *weights(1)], 2, []),
     ("rnn", R.rnn_forward, R.rnn_backward, [(N, T, D), (N, H), *weights(1)], 2, []),
     ("rnn-one-step", R.rnn_forward, R.rnn_backward, [(N, 1, D), (N, H), *weights(1)], 2, []),
@@ -66,6 +71,14 @@ ROWS = [
         [],
     ),
     ("gru", R.gru_forward, R.gru_backward, [(N, T, D), (N, H), *weights(3), (3 * H,)], 2, []),
+    *(
+        (f"{name}-recurrence", *pair, [(N, T, k * H), (N, H), (H, k * H), *more], 2, [])
+        for name, pair, k, more in (
+            ("rnn", (R.rnn_recurrence_forward, R.rnn_recurrence_backward), 1, []),
+            ("lstm", (R.lstm_recurrence_forward, R.lstm_recurrence_backward), 4, []),
+            ("gru", (R.gru_recurrence_forward, R.gru_recurrence_backward), 3, [(3 * H,)]),
+        )
+    ),
     (
         "temporal_affine",
         R.temporal_affine_forward,
@@ -142,6 +155,7 @@ STAND_FOR = {  # a row's function: the public one that it calls
     lstm_step_backward: R.lstm_step_backward,
     lstm_forward: R.lstm_forward,
     lstm_backward: R.lstm_backward,
+    word_affine_forward: R.word_affine_forward,
     word_embedding_forward: R.word_embedding_forward,
 }
 
@@ -259,7 +273,7 @@ class TestContract:
         out, grads, _ = run(forward, backward, drawn(empty), settings)
         assert len(out) == 0 or not batched
         assert [g.shape for g in grads] == empty
-        assert all(np.all(g == 0) for g in grads[1:])
+        assert not batched or all(np.all(g == 0) for g in grads[1:])
 
     def test_a_batch_equals_its_parts(self, forward, backward, shapes, batched, settings):
         arrays = drawn(shapes)

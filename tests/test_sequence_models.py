@@ -26,6 +26,7 @@ from handgrad.models import (
     LayerNorm,
     MaxPool,
     Net,
+    Pair,
     Residual,
     RMSNorm,
     SelfAttention,
@@ -35,6 +36,7 @@ from handgrad.models import (
     WordScores,
     load,
 )
+from handgrad.models.chain import Chain
 from handgrad.models.net import _in_line
 
 V, T = 7, 6
@@ -196,8 +198,8 @@ class TestEveryModel:
         net = model(**settings, **SMALL)
         dim = net.input_dim
         x = np.zeros((3, *dim), int if X.dtype.kind == "i" else np.float32)
-        for k, (_, promised, _) in enumerate(net._rows):
-            assert net._chain.predict(x, range(k + 1)).shape[1:] == promised if not k else True
+        chain = Chain(net.name, net.layers, None, False, 0, net.params)
+        assert chain.predict(x, range(1)).shape[1:] == net._rows[0][1]
         assert net.loss(x).shape[1:] == net._rows[-1][1]
         net.summary()
         assert capsys.readouterr().out == f"{net!r}\n"
@@ -276,6 +278,45 @@ def test_words_are_drawn_with_the_probabilities_of_the_scores(temperature, top_k
     p /= p.sum()
     shares = np.bincount(drawn, minlength=V) / 20000
     assert np.all(np.abs(shares - p) <= 5 * np.sqrt(p * (1 - p) / 20000))
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_the_product_comes_before_the_words_and_changes_no_number(cell):
+    """The net computes what its layers, one after the other, compute."""
+    net = LanguageModel(V, 5, 4, cell=cell, depth=2, **SMALL, dtype=np.float64)
+    X, y = words(), labels()
+    plain = Chain(net.name, net.layers, net.criterion, True, 0, net.params)
+    loss, _, grads, _ = plain.turn(X, y, range(len(net.layers)))
+    came, came_grads = net.loss(X, y)
+    assert [layer.forward for layer in net._chain.layers] != [layer.forward for layer in net.layers]
+    assert came == pytest.approx(loss, rel=1e-12)
+    for name, grad in grads.items():
+        np.testing.assert_allclose(came_grads[name], grad, rtol=1e-9, atol=1e-13)
+    np.testing.assert_allclose(net.features(X), plain.predict(X, range(3)), rtol=1e-9)
+
+
+def test_of_a_net_of_an_embedding_and_a_cell_the_features_are_the_words():
+    net = Net([Embedding(V, 3), LSTM(4)], T, **SMALL)
+    assert net.features(words()).shape == (5, T, 3)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_gradients_pass_in_the_precision_of_the_parameters(cell):
+    """Also from the loss down, where the part's share of the batch is multiplied in."""
+    came = []
+
+    def noted_backward(dout, cache):
+        came.append(dout.dtype)
+        return dout
+
+    layers = [Embedding(V, 3), models.CELLS[cell](4), Pair(as_it_is, noted_backward)]
+    net = Net([*layers, TemporalAffine(V), Pair(as_it_is, noted_backward)], T, **SMALL)
+    net.loss(words(), labels())
+    assert set(came) == {np.dtype(np.float32)}
+
+
+def as_it_is(x):
+    return x.copy(), None
 
 
 def test_gpt_starts_as_gpt_2_does():
@@ -396,7 +437,7 @@ ERRORS = [
         "LanguageModel.loss: X has shape (2, 3) and dtype float64, expected",
     ),
     (lambda: lm.loss(np.zeros((2, 0), int)), "expected words (N, T)"),
-    (lambda: lm.loss(np.full((2, 3), 7)), "layer 1: word_embedding_forward: x holds the word 7"),
+    (lambda: lm.loss(np.full((2, 3), 7)), "layer 1: word_affine_forward: x holds the word 7"),
     (
         lambda: lm.loss(words(1), labels(1)[:, 1:]),
         "y (1, 5), expected scores (N, T, V) and words (N, T)",
