@@ -31,6 +31,9 @@ __all__ = [
 
 def compose(*steps):
     """A function of (X, rng) that applies the given functions in order."""
+    for step in steps:
+        if not callable(step):
+            raise TypeError(f"compose: {step!r} came, expected functions of (X, rng).")
     return functools.partial(_composed, steps=steps)
 
 
@@ -46,7 +49,7 @@ def _composed(X, rng, *, steps):
 def flip(X, rng, p=0.5):
     """Mirror each image left to right with probability p."""
     check_range("flip", "p", p, 0, 1)
-    out = _images("flip", X).copy()
+    out = _images("flip", X, rng).copy()
     chosen = rng.random(len(X)) < p
     out[chosen] = out[chosen, :, :, ::-1]
     return out
@@ -55,7 +58,7 @@ def flip(X, rng, p=0.5):
 def crop(X, rng, pad=4):
     """Put each image into a frame of `pad` zeros and cut out a window of its size at a random place."""
     check_range("crop", "pad", pad, 0, float("inf"))
-    N, _, H, W = _images("crop", X).shape
+    N, _, H, W = _images("crop", X, rng).shape
     framed = np.pad(X, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
     windows = np.lib.stride_tricks.sliding_window_view(framed, (H, W), axis=(2, 3))
     top, left = rng.integers(2 * pad + 1, size=(2, N))
@@ -148,7 +151,7 @@ def distort(
     """
     from scipy import ndimage  # imported when needed: it takes time
 
-    N, C, H, W = _images("distort", X).shape
+    N, C, H, W = _images("distort", X, rng).shape
     for name, pair in (("resize", resize), ("stretch", stretch)):
         check_range("distort", name, pair[0], 0, pair[1], open_low=True)
     angle = np.deg2rad(rng.uniform(-degrees, degrees, N))
@@ -173,7 +176,9 @@ def distort(
     return out
 
 
-def _images(who, X):
+def _images(who, X, rng=None):
+    if isinstance(rng, int | np.integer):  # a seed
+        raise TypeError(f"{who}: rng = {rng!r}, expected a generator: np.random.default_rng(0).")
     if X.ndim != 4:
         raise ValueError(f"{who}: X has shape {X.shape}, expected images (N, C, H, W).")
     return X

@@ -82,6 +82,11 @@ def compare(
     Returns a Comparison. A damaged file in the folder gets the ending '.damaged', its run is run again,
     and the table says so. Raises BlockingIOError if another comparison uses the folder.
     """
+    if not callable(build) or not isinstance(settings, dict):
+        raise TypeError(
+            f"compare: build is a {type(build).__name__} and settings a {type(settings).__name__}, "
+            "expected a function and a dict {name: keyword arguments}."
+        )
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not settings or not seeds:
         raise ValueError(

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .doctor import Diagnosis, diagnose, of_layers, of_numbered_layers
-from .engine import html
+from .engine import diagnosis, html
 from .engine.blackbox import LayerBox, LossBox, ModelBox, Raised, floats, raised
 from .engine.derivatives import COMPLEX_STEP, Derivative
 from .engine.workers import workers
@@ -60,11 +60,20 @@ def eval_numerical_gradient(f, x, verbose=False, h=H):
 
     x: floats, changed in place and restored.  verbose: print every entry.
     """
-    grad = eval_numerical_gradient_array(f, x, 1.0, h)
+    grad = eval_numerical_gradient_array(lambda x: _one_number(f(x)), x, 1.0, h)
     if verbose:
         for index in np.ndindex(x.shape):
             print(index, grad[index])
     return grad
+
+
+def _one_number(value):
+    if np.size(value) != 1:
+        raise ValueError(
+            f"eval_numerical_gradient: f gave an array of shape {np.shape(value)}, expected a number; "
+            "eval_numerical_gradient_array takes such an f."
+        )
+    return value
 
 
 def eval_numerical_gradient_array(f, x, df, h=H):
@@ -263,6 +272,7 @@ def check_model(model, X, y, entries=30, seed=0):
     Returns a Report with a row for each parameter. A Net's layers are checked one by one if a
     parameter fails, with what the net passes to them.
     """
+    diagnosis.check_model(model, "check_model")
     with _restored(model):
         box = ModelBox(model, X, y, seed)
         report = _report(box, entries, seed)

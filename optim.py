@@ -57,6 +57,10 @@ def update_rule(**defaults):
         @functools.wraps(formula)
         def rule(w, dw, config=None):
             config = {} if config is None else config
+            if not isinstance(config, dict):
+                raise TypeError(
+                    f"{name}: config = {config!r}, expected a dict such as {{'learning_rate': 0.001}}."
+                )
             if np.shape(dw) != w.shape:
                 raise ValueError(f"{name}: dw has shape {np.shape(dw)}, expected that of w, {w.shape}.")
             if not config.keys() <= defaults.keys():
@@ -223,21 +227,25 @@ def epoch_decay(step, epoch, *, factor):
 
 def halving(step, epoch, *, every):
     """Halved every `every` epochs."""
+    check_range("halving", "every", every, 0, math.inf, open_low=True)
     return 0.5 ** (epoch // every)
 
 
 def step_decay(step, epoch, *, every, factor):
     """Times `factor` every `every` steps (mini-batches)."""
+    check_range("step_decay", "every", every, 0, math.inf, open_low=True)
     return factor ** (step // every)
 
 
 def cosine(step, epoch, *, steps, floor=0.0):
     """Half a cosine from 1 down to `floor` over `steps` steps (Loshchilov & Hutter 2017)."""
+    check_range("cosine", "steps", steps, 0, math.inf, open_low=True)
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
 
 
 def linear_warmup(step, epoch, *, steps, then=constant):
     """A straight line up to 1 over the first `steps` steps, times the schedule `then`."""
+    check_range("linear_warmup", "steps", steps, 0, math.inf, open_low=True)
     return min(1.0, (step + 1) / steps) * then(step, epoch)
 
 

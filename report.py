@@ -72,6 +72,7 @@ def confusion_matrix(y, predicted, num_classes):
     """counts (C, C): entry (i, j) is how many of class i were taken for class j."""
     counts = np.zeros((num_classes, num_classes), int)
     for name, labels in (("y", np.asarray(y)), ("predicted", np.asarray(predicted))):
+        _check_labels("confusion_matrix", name, labels)
         if labels.size and not (0 <= labels.min() and labels.max() < num_classes):
             raise ValueError(
                 f"confusion_matrix: {name} holds labels from {labels.min()} to {labels.max()}, "
@@ -79,6 +80,11 @@ def confusion_matrix(y, predicted, num_classes):
             )
     np.add.at(counts, (np.asarray(y), np.asarray(predicted)), 1)
     return counts
+
+
+def _check_labels(who, name, labels):
+    if labels.size and labels.dtype.kind not in "biu":
+        raise ValueError(f"{who}: {name} has dtype {labels.dtype}, expected labels, integers from 0.")
 
 
 def class_report(y, predicted, class_names=None):
@@ -89,6 +95,8 @@ def class_report(y, predicted, class_names=None):
             f"class_report: y has shape {y.shape} and predicted {predicted.shape}, "
             "expected as many of both, and at least one."
         )
+    for name, labels in (("y", y), ("predicted", predicted)):
+        _check_labels("class_report", name, labels)
     C = int(max(y.max(), predicted.max())) + 1 if class_names is None else len(class_names)
     names = tuple(range(C)) if class_names is None else tuple(class_names)
     return ClassReport(confusion_matrix(y, predicted, C), names)

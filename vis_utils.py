@@ -44,6 +44,8 @@ def _png(figure):
 
 def save(figure, path):
     """Write a figure to a file: PNG, PDF or SVG, by its ending. The file is whole or not there."""
+    if not hasattr(figure, "savefig"):
+        raise TypeError(f"save: figure is a {type(figure).__name__}, expected save(figure, path).")
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=120)
     return path
@@ -60,6 +62,12 @@ def plot_curves(solvers):
     """
     several = isinstance(solvers, dict)
     solvers = solvers if several else {"": solvers}
+    for solver in solvers.values():
+        if not hasattr(solver, "loss_history"):
+            came = type(solver).__name__
+            raise TypeError(
+                f"plot_curves: a {came} came, expected a Solver, or a dict {{name: Solver}}."
+            )
     figure = _figure(11, 4)
     losses, accuracies = figure.subplots(1, 2)
     for k, (name, solver) in enumerate(solvers.items()):
@@ -157,6 +165,8 @@ def visualize_grid(Xs, ubound=255.0, padding=1):
     Xs: (N, H, W, C), as in the course.  Returns (rows * (H + padding) - padding, ..., C); a constant
     image becomes zeros.
     """
+    if np.ndim(Xs) != 4:
+        raise ValueError(f"visualize_grid: Xs has shape {np.shape(Xs)}, expected (N, H, W, C).")
     N, H, W, C = Xs.shape
     columns = math.ceil(math.sqrt(N))
     rows = math.ceil(N / columns) if N else 0
@@ -172,6 +182,10 @@ def visualize_grid(Xs, ubound=255.0, padding=1):
 def show_images(X, titles=None, columns=10):
     """Images (N, C, H, W), each stretched to its own range, with a title each if given."""
     X = np.asarray(X)
+    if X.ndim != 4 or X.shape[1] not in (1, 3, 4):
+        raise ValueError(
+            f"show_images: X has shape {X.shape}, expected images (N, C, H, W), C = 1, 3 or 4."
+        )
     rows = max(1, math.ceil(len(X) / columns))
     height = 1.0 if titles is None else 1.25 + 0.15 * max(str(t).count("\n") for t in [*titles, ""])
     figure = _figure(columns, rows * height)
@@ -197,6 +211,8 @@ def show_filters(w):
 
     The weights (D, M) of a first affine layer: reshape w.T to (M, C, H, W).
     """
+    if np.ndim(w) != 4:
+        raise ValueError(f"show_filters: w has shape {np.shape(w)}, expected filters (F, C, HH, WW).")
     F, C, HH, WW = w.shape
     return show_images(
         w if C in (1, 3) else w.reshape(F * C, 1, HH, WW), columns=8 if C in (1, 3) else C
@@ -205,6 +221,11 @@ def show_filters(w):
 
 def show_mistakes(X, y, predicted, class_names=None, most=50):
     """The images that were classified wrong, each with 'predicted, not true' above it."""
+    if not np.shape(y) == np.shape(predicted) == np.shape(X)[:1]:
+        raise ValueError(
+            f"show_mistakes: X has shape {np.shape(X)}, y {np.shape(y)} and predicted "
+            f"{np.shape(predicted)}, expected a label and a prediction for each image."
+        )
     wrong = np.flatnonzero(np.asarray(y) != np.asarray(predicted))[:most]
     C = int(max(np.max(y), np.max(predicted))) + 1
     names = _names("show_mistakes", class_names, C)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..engine.diagnosis import check_count
 from ..engine.randomness import generator
 from .transforms import standardizer
 
@@ -28,6 +29,9 @@ def load_digits(num_training=6000, num_validation=1000, num_test=1000, seed=0):
     blurred and covered with noise. Training, validation and test images share the fonts and differ
     in the distortions. The task is easier than handwriting: it shows that a net learns, and no more.
     """
+    sizes = {"num_training": num_training, "num_validation": num_validation, "num_test": num_test}
+    for name, size in sizes.items():
+        check_count(name, size, low=0, who="load_digits")
     glyphs = _glyphs()  # (fonts, 10, 40, 40)
     rng = generator(seed, "data")
     total = num_training + num_validation + num_test

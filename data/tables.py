@@ -81,7 +81,7 @@ def _frames(raw, pd):
 
 def _features(df, target, pd):
     """All columns but the target as X (N, D) float32."""
-    if target not in df.columns:
+    if not np.isscalar(target) or target not in df.columns:
         raise ValueError(
             f"there is no column {target!r}, expected target to be one of {_shown(df.columns)}."
             + suggestion(target, df.columns)

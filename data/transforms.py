@@ -49,7 +49,7 @@ def standardize(X, mean=0.0, std=1.0, dtype=np.float32):
     mean, std: numbers, or arrays that broadcast against X.  With functools.partial it becomes a
     `transform` for the Solver.
     """
-    out = X.astype(dtype)
+    out = np.array(X, dtype)
     out -= np.asarray(mean, dtype)
     out /= np.asarray(std, dtype)
     return out

@@ -106,13 +106,18 @@ class LayerBox:
     kind = "layer"
 
     def __init__(self, forward, backward, args, seed=0):
+        for name, f in (("forward", forward), ("backward", backward)):
+            if not callable(f):
+                raise TypeError(
+                    f"check_layer: {name} is a {type(f).__name__}, expected a function, not its result."
+                )
         self._forward, self._backward, self.args = forward, backward, args
         self.title, self.who = name_of(forward), name_of(backward)
         self.names = names_of(forward, args)
         self.place = {self.names[k]: k for k, a in enumerate(args) if floats(a)}
         self.point = {name: args[k].astype(np.float64) for name, k in self.place.items()}
         if not self.point:
-            kinds = ", ".join(_kind(a) for a in args)
+            kinds = ", ".join(_kind(a) for a in args) or "nothing"
             raise ValueError(
                 f"check_layer: {self.title} got {kinds}, expected an array of floats; "
                 "try x.astype(float)."
@@ -293,6 +298,8 @@ class LossBox:
     kind = "loss"
 
     def __init__(self, loss, x, y):
+        if not callable(loss):
+            raise TypeError(f"check_loss: loss is a {type(loss).__name__}, expected a function.")
         self._loss, self.labels = loss, np.asarray(y)
         self.title = self.who = name_of(loss)
         self.args, self.place = (), {"x": 0}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from .arrays import as_float
-from .errors import check_range, look_up, refuse_unknown
+from .errors import check_range, look_up, refuse_settings
 from .images import output_size
 
 __all__ = [
@@ -54,7 +54,7 @@ def check_affine(who, x, w, b):
 
 def dropout_settings(who, param):
     """(p, whether it is training)."""
-    refuse_unknown(who, param, ("p", "mode", "seed"), "keys of dropout_param")
+    refuse_settings(who, "dropout_param", param, ("p", "mode", "seed"))
     check_range(who, "p", param.get("p"), 0, 1, open_high=True, hint=KEEP_HINT)
     return float(param["p"]), _is_training(who, param)
 
@@ -77,7 +77,7 @@ def check_batchnorm(who, x, gamma, beta, param, ndim):
 
 def check_norm(who, x, gamma, beta, param, ndim, known=("eps", "mode")):
     """x must have `ndim` axes, gamma and beta a number for each feature, param known keys only."""
-    refuse_unknown(who, param, known, "keys of its settings")
+    refuse_settings(who, "its settings", param, known)
     if x.ndim != ndim:
         expected = "(N, D)" if ndim == 2 else "(N, C, H, W)"
         raise ValueError(f"{who}: x has shape {x.shape}, expected {expected}.")
@@ -97,7 +97,7 @@ def check_groups(who, G, C):
 
 def conv_settings(who, x, w, b, conv_param):
     """(stride, pad) as pairs (along H, along W), and the output's (OH, OW)."""
-    refuse_unknown(who, conv_param, ("stride", "pad"), "keys of conv_param")
+    refuse_settings(who, "conv_param", conv_param, ("stride", "pad"))
     if x.ndim != 4 or w.ndim != 4:
         raise ValueError(
             f"{who}: x has shape {x.shape} and w {w.shape}, "
@@ -119,7 +119,7 @@ def conv_settings(who, x, w, b, conv_param):
 def pool_settings(who, x, pool_param):
     """(window, stride, pad) as pairs, and the output's (OH, OW)."""
     known = ("pool_height", "pool_width", "stride", "pad")
-    refuse_unknown(who, pool_param, known, "keys of pool_param")
+    refuse_settings(who, "pool_param", pool_param, known)
     missing = [key for key in known[:2] if key not in pool_param]
     if missing:
         raise ValueError(f"{who}: pool_param lacks {missing}, expected pool_height and pool_width.")

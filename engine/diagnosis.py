@@ -61,15 +61,15 @@ def refuse_keywords(unknown, known, rule_settings):
     raise TypeError(f"{came}; it knows {sorted(known)}.{near}")
 
 
-def check_model(model):
+def check_model(model, who="Solver"):
     """Raise TypeError unless the model has what the Solver needs."""
     if isinstance(model, type):
         name = model.__name__
-        raise TypeError(f"Solver: model is the class {name}, expected a model: {name}(...).")
+        raise TypeError(f"{who}: model is the class {name}, expected a model: {name}(...).")
     if not isinstance(getattr(model, "params", None), dict) or not hasattr(model, "loss"):
         hint = " Are model and data swapped?" if isinstance(model, dict) else ""
         raise TypeError(
-            f"Solver: model is a {type(model).__name__}, expected an object with `params`, a dict of "
+            f"{who}: model is a {type(model).__name__}, expected an object with `params`, a dict of "
             f"arrays, and `loss(X, y)`.{hint}"
         )
 
@@ -135,6 +135,8 @@ def numbers(optim_config):
     wrong = {k: v for k, v in config.items() if np.ndim(v) or isinstance(v, str) or v is None}
     if wrong:
         raise ValueError(f"Solver: optim_config holds {wrong}, expected one number for each key.")
+    rate = config.get("learning_rate", 0)
+    check_range("Solver", "optim_config['learning_rate']", rate, 0, float("inf"))
     return {k: float(v) for k, v in config.items()}
 
 

@@ -19,6 +19,13 @@ def refuse_unknown(who, given, known, kind="keys", error=ValueError):
         )
 
 
+def refuse_settings(who, name, given, known):
+    """Raise unless settings are a dict, with known keys only."""
+    if not isinstance(given, dict):
+        raise ValueError(f"{who}: {name} = {given!r}, expected a dict with some of {sorted(known)}.")
+    refuse_unknown(who, given, known, f"keys of {name}")
+
+
 def look_up(who, table, name, kind):
     """`table[name]`, or a ValueError that lists the names and the nearest one."""
     if not isinstance(name, str) or name not in table:

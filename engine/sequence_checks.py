@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from .errors import refuse_unknown
+from .errors import refuse_settings
 
 __all__ = [
     "attention_settings",
@@ -142,7 +142,7 @@ def _check_in_vocabulary(who, name, words, V):
 
 def check_rmsnorm(who, x, gamma, param):
     """gamma must hold a number for each feature, the last axis of x. Returns eps."""
-    refuse_unknown(who, param, ("eps",), "keys of its settings")
+    refuse_settings(who, "its settings", param, ("eps",))
     if x.ndim < 2 or gamma.shape != x.shape[-1:]:
         raise ValueError(
             f"{who}: x has shape {x.shape} and gamma {gamma.shape}, expected (N, ..., D) and (D,)."
@@ -165,7 +165,7 @@ def check_positions(who, x, W):
 
 def check_conv1d(who, x, w, b, conv_param):
     """(stride, pad); x (N, T, D), w (F, D, K) and b (F,) must fit together."""
-    refuse_unknown(who, conv_param, ("stride", "pad"), "keys of conv_param")
+    refuse_settings(who, "conv_param", conv_param, ("stride", "pad"))
     if x.ndim != 3 or w.ndim != 3 or x.shape[2] != w.shape[1] or b.shape != w.shape[:1]:
         raise ValueError(
             f"{who}: x has shape {x.shape}, w {w.shape} and b {b.shape}, expected (N, T, D), (F, D, K) "
@@ -209,7 +209,7 @@ def check_attention(who, q, k, v, causal):
 
 def attention_settings(who, param):
     """(heads, causal, mask) of attention_param."""
-    refuse_unknown(who, param, ("heads", "causal", "mask"), "keys of attention_param")
+    refuse_settings(who, "attention_param", param, ("heads", "causal", "mask"))
     if "heads" not in param:
         raise ValueError(f"{who}: attention_param lacks 'heads', expected a divisor of D.")
     return param["heads"], bool(param.get("causal", False)), param.get("mask")

@@ -82,7 +82,8 @@ class Net:
         self.input_dim = _checked_dim(self.name, input_dim)
         check_range(self.name, "reg", reg, 0, math.inf)
         check_count("streams", streams, optional=True, who=self.name)
-        self.reg, self.dtype, self.streams = reg, np.dtype(dtype).type, streams
+        check_count("seed", seed, low=0, optional=True, who=self.name)
+        self.reg, self.dtype, self.streams = reg, _checked_dtype(self.name, dtype), streams
         self.new_masks_each_call = seed is None
         seed = new_seed() if seed is None else seed
         self.descriptions, self.class_names = list(_described(self.name, layers)), None
@@ -433,6 +434,13 @@ def keywords(model):
     parameters = [p for maker in makers for p in inspect.signature(maker).parameters.values()]
     named = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - {"self"}
     return named if model is Net else named - {"layers"}
+
+
+def _checked_dtype(who, dtype):
+    kind = np.dtype(dtype)
+    if kind.kind not in "fc":
+        raise ValueError(f"{who}: dtype = {dtype!r}, expected floats, such as np.float32.")
+    return kind.type
 
 
 def _checked_dim(who, input_dim):

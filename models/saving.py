@@ -10,6 +10,7 @@ layers, and those that the caller passes. The net is built to the shapes of the 
 import dataclasses
 import functools
 import importlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,8 @@ def load(path, pairs=None):
     Raises ValueError, which names the file, if it does not hold a whole model or needs more functions.
     """
     path, net, pairs = _npz(path), None, pairs or {}
+    if not path.exists():
+        raise FileNotFoundError(f"load: {path} is not there, expected a file that Net.save wrote.")
     if not isinstance(pairs, dict) or not all(map(callable, pairs.values())):
         raise ValueError(f"load: pairs = {pairs!r}, expected a dict {{name: function}}.")
 
@@ -75,6 +78,8 @@ def load(path, pairs=None):
 
 
 def _npz(path):
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path = {path!r}, expected the name of a file.")
     return Path(f"{str(path).removesuffix('.npz')}.npz")
 
 

@@ -422,9 +422,9 @@ def test_a_relative_folder_is_the_callers(tmp_path, monkeypatch):
     given = []
 
     class Seen(Elsewhere):
-        def submit(self, function, build, seed, given_, path):
+        def submit(self, function, build, seed, given_, path, keep):
             given.append(path)
-            return super().submit(function, build, seed, given_, path)
+            return super().submit(function, build, seed, given_, path, keep)
 
     with Seen() as far:
         compare(build, ONE, 1, folder="runs", executor=far)

@@ -261,3 +261,9 @@ def test_a_table_that_cannot_be_divided_is_named(tmp_path):
     path.write_text("length,kind\n1,iris\n2,iris\n3,rose\n4,iris\n")
     with pytest.raises(ValueError, match="flowers.csv: split: class 'rose' has 1 example"):
         load_csv(path, "kind", val=1, test=1)
+
+
+def test_a_target_that_is_no_name_of_a_column():
+    frame = pd.DataFrame({"a": [1.0, 2.0], "b": [0, 1]})
+    with pytest.raises(ValueError, match=r"load_frame: there is no column \['a'\], expected target"):
+        load_frame(frame, ["a"])
