@@ -65,7 +65,7 @@ def use(year, mine=None, only=None):
     for name in [name for name in sys.modules if name.split(".")[0] == "cs231n"]:
         del sys.modules[name]
     folder = _folder_of_the_course()
-    for name, content in namespaces(year).items():
+    for name, content in (namespaces(year) | stand_ins.captions(year, folder)).items():
         _install(name, content, folder)
     stand_ins.provide(year)
     if mine is not None:

@@ -1,8 +1,10 @@
-"""What the course's cells import from elsewhere, where it is missing: old readers of images, and Colab.
+"""What the course's cells import and handgrad does not have: old readers of images, Colab, captions of
+COCO. A first cell with such an import runs then, and so do all that need nothing of it.
 
 scipy.misc     imread and imresize, which SciPy has no more (editions up to 2018)
 imageio        imread (from 2019 on)
 google.colab   drive.mount, which mounts nothing here (from 2020 on)
+cs231n         of Assignment 3 `coco_utils` and two more, whose functions say that they are missing
 """
 
 import importlib
@@ -14,7 +16,13 @@ import numpy as np
 
 from ..engine.extras import need
 
-__all__ = ["provide"]
+__all__ = ["captions", "provide"]
+
+CAPTIONS = {
+    "captioning_solver": ("CaptioningSolver",),
+    "coco_utils": ("load_coco_data", "sample_coco_minibatch", "decode_captions"),
+    "image_utils": ("image_from_url",),
+}
 
 
 def imread(path):
@@ -33,6 +41,28 @@ def imresize(image, size):
 def mount(folder, **_):
     """Nothing: outside Colab there is no drive."""
     print(f"handgrad.cs231n: this is not Colab, so {folder} is not mounted.")
+
+
+def captions(year, folder):
+    """Assignment 3's modules on captions (up to 2024), as far as the course's folder lacks them."""
+    lacking = [m for m in CAPTIONS if folder is None or not (folder / f"{m}.py").exists()]
+    return {
+        f"cs231n.{module}": {name: _missing(name, module) for name in CAPTIONS[module]}
+        for module in lacking
+        if year < 2025
+    }
+
+
+def _missing(name, module):
+    def missing(*_, **__):
+        """Raises FileNotFoundError."""
+        raise FileNotFoundError(
+            f"{name}: handgrad has no captions of COCO, expected the course's cs231n/{module}.py "
+            "beside the notebook. With it there, call handgrad.cs231n.use again."
+        )
+
+    missing.__name__ = name
+    return missing
 
 
 def provide(year):

@@ -104,5 +104,72 @@ def test_a_file_of_the_students_is_taken(notebook, tmp_path, capsys):
 
 def test_editions_in_pytorch_have_none(notebook):
     run = notebook(2025)
-    with pytest.raises(ModuleNotFoundError):
-        run("import cs231n.rnn_layers")
+    for module in ("rnn_layers", "coco_utils"):
+        with pytest.raises(ModuleNotFoundError):
+            run(f"import cs231n.{module}")
+
+
+# ---------------------------------------------------------------------------- captions of COCO
+
+IMPORTS = """
+from cs231n.captioning_solver import CaptioningSolver
+from cs231n.coco_utils import load_coco_data, sample_coco_minibatch, decode_captions
+from cs231n.image_utils import image_from_url
+from cs231n.classifiers.rnn import CaptioningRNN
+"""
+
+
+@pytest.mark.parametrize("year", [2016, 2020, 2024])
+@pytest.mark.parametrize(
+    "call",
+    ["load_coco_data(max_train=50)", "CaptioningSolver(1, 2, lr_decay=1)", "image_from_url('a')"],
+)
+def test_a_first_cell_that_imports_captions_runs(notebook, year, call):
+    """What is missing is said where it is called."""
+    run = notebook(year)
+    run(IMPORTS)
+    with pytest.raises(FileNotFoundError, match=rf"{call.split('(')[0]}: .*cs231n/\w+.py beside"):
+        run(call)
+
+
+def test_captions_come_from_the_courses_folder(notebook, tmp_path, monkeypatch):
+    """A solver of the folder trains handgrad's net with handgrad's rules. One file lacks there."""
+    folder = tmp_path / "course" / "cs231n"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    (folder / "coco_utils.py").write_text("""
+sample_coco_minibatch = decode_captions = None
+
+def load_coco_data():
+    return 'of the folder'
+""")
+    (folder / "captioning_solver.py").write_text("""
+from . import optim
+from .coco_utils import sample_coco_minibatch
+
+class CaptioningSolver:
+    def __init__(self, model, data, rule):
+        self.model, self.data, self.rule = model, data, getattr(optim, rule)
+
+    def train(self):
+        for _ in range(30):
+            loss, grads = self.model.loss(*self.data)
+            for name, w in self.model.params.items():
+                self.model.params[name], _ = self.rule(w, grads[name], {'learning_rate': 0.1})
+        return loss
+""")
+    monkeypatch.syspath_prepend(folder.parent)
+    run = notebook(2019)
+    run(IMPORTS)
+    names = run("""
+import numpy as np
+np.random.seed(1)
+model = CaptioningRNN({'<NULL>': 0, 'a': 1, 'b': 2}, 3, 4, 5)
+data = np.random.randn(2, 3), np.array([[1, 2, 1], [2, 2, 1]])
+first, loaded = model.loss(*data)[0], load_coco_data()
+last = CaptioningSolver(model, data, 'sgd').train()
+""")
+    assert names["loaded"] == "of the folder"
+    assert names["last"] < names["first"] / 2
+    with pytest.raises(FileNotFoundError, match="image_utils.py"):
+        run("image_from_url('here')")
