@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from .engine.arrays import as_float, as_floats, cast, plus, widened
+from .engine.arrays import as_float, as_floats, cast, logistic, plus, widened
 from .engine.checks import check_dout
 from .engine.products import matmul
 from .engine.sequence_checks import (
@@ -71,14 +71,17 @@ def gelu_backward(dout, cache):
     """dx = dout * (P(x) + x * P'(x)), the rule for products.
 
     exact:    P'(x) = exp(-x^2 / 2) / sqrt(2 pi), the normal density.
-    by tanh:  P = (1 + tanh(u)) / 2 with u = sqrt(2 / pi) * (x + 0.044715 * x^3). The derivative of
-              tanh is 1 - tanh(u)^2 = 4 P (1 - P), so P'(x) = 2 P (1 - P) * du/dx.
+    by tanh:  P = (1 + tanh(u / 2)) / 2 with u = 2 sqrt(2 / pi) * (x + 0.044715 * x^3). This is the
+              logistic function 1 / (1 + exp(-u)), so P'(x) = P (1 - P) * du/dx.
     """
     x, P, approximate = cache
     dout = check_dout("gelu_backward", dout, x.shape)
     if approximate:
-        slope = P * (1 - P)
-        slope *= _ROOT * (2 + 6 * _CUBIC * (x * x))  # 2 du/dx
+        slope = x * x
+        slope *= 3 * _CUBIC * _ROOT
+        slope += _ROOT  # du/dx
+        slope *= P
+        slope *= 1 - P
     else:
         slope = np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
     slope *= x
@@ -86,14 +89,16 @@ def gelu_backward(dout, cache):
     return cast(dout * slope, x.dtype)
 
 
-_ROOT, _CUBIC = math.sqrt(2 / math.pi), 0.044715
+_ROOT, _CUBIC = 2 * math.sqrt(2 / math.pi), 0.044715
 
 
 def _normal_by_tanh(x):
-    P = np.tanh(_ROOT * x * (1 + _CUBIC * (x * x)))
-    P += 1
-    P *= 0.5
-    return P
+    u = np.empty_like(x)
+    np.multiply(x, x, out=u)
+    u *= _CUBIC * _ROOT
+    u += _ROOT
+    u *= x
+    return logistic(u)
 
 
 def _normal(x):

@@ -24,7 +24,7 @@ recurrence alone: h_t from a_t = x_t @ Wx + b and h_{t-1} @ Wh.
 
 import numpy as np
 
-from .engine.arrays import as_float, as_floats, cast, plus, widened
+from .engine.arrays import as_float, as_floats, cast, logistic, plus, widened
 from .engine.checks import check_dout
 from .engine.products import matmul
 from .engine.sequence_checks import (
@@ -345,17 +345,10 @@ def last_cell_state(cache):
 
 
 def _lstm_cell(a, prev_c):
-    """next_h, next_c and tanh(next_c); the gates i, f, o, g take the place of a (N, 4H).
-
-    sigmoid(a) = (1 + tanh(a / 2)) / 2: so one call of tanh serves all four.
-    """
-    H = prev_c.shape[1]
-    sigmoids = a[:, : 3 * H]
-    sigmoids *= 0.5
-    np.tanh(a, out=a)
-    sigmoids *= 0.5
-    sigmoids += 0.5
+    """next_h, next_c and tanh(next_c); the gates i, f, o, g take the place of a (N, 4H)."""
     i, f, o, g = _blocks(a, 4)
+    logistic(a[:, : 3 * prev_c.shape[1]])
+    np.tanh(g, out=g)
     next_c = f * prev_c + i * g
     tanh_c = np.tanh(next_c)
     return o * tanh_c, next_c, tanh_c
@@ -470,14 +463,11 @@ def gru_recurrence_backward(dh, cache):
 
 
 def _gru_cell(a, u, prev_h):
-    """next_h; r, z and n take the place of a (N, 3H). The sigmoids are those of `_lstm_cell`."""
+    """next_h; r, z and n take the place of a (N, 3H)."""
     H = prev_h.shape[1]
     sigmoids = a[:, : 2 * H]
     sigmoids += u[:, : 2 * H]
-    sigmoids *= 0.5
-    np.tanh(sigmoids, out=sigmoids)
-    sigmoids *= 0.5
-    sigmoids += 0.5
+    logistic(sigmoids)
     r, z, n = _blocks(a, 3)
     n += r * u[:, 2 * H :]
     np.tanh(n, out=n)

@@ -30,6 +30,7 @@ import numpy as np
 
 from .helpers import all_or_none
 from .parts import Parts, joined
+from .products import undivided
 from .workers import last_piece_of_work, ready_helpers, run
 
 __all__ = ["Passes"]
@@ -71,7 +72,9 @@ class Passes:
 
     def predict(self, X, layers):
         """The output of the first `layers` layers at test time, part by part."""
-        outs = run(lambda part: self.chain.predict(X[part], range(layers)), self._parts(len(X)))
+        parts = self._parts(len(X))
+        with undivided(self._is_apart(parts)):
+            outs = run(lambda part: self.chain.predict(X[part], range(layers)), parts)
         return outs[0] if len(outs) == 1 else np.concatenate(outs)
 
     def loss_and_gradients(self, X, y):
@@ -81,6 +84,14 @@ class Passes:
         """
         share = X.share if isinstance(X, Parts) else None
         parts = self._parts(len(X)) if share is None else share.mine
+        with undivided(self._is_apart(parts, share)):
+            return self._there_and_back(X, y, parts, share)
+
+    def _is_apart(self, parts, share=None):
+        """Whether products belong to a part. Of images this makes no difference: theirs are stacks."""
+        return self.examples == "sequences" and (share is not None or len(parts) > 1)
+
+    def _there_and_back(self, X, y, parts, share):
         *stages, turn = self._stages(share, parts)
         x, tape, sums = X, [], _Sums(share)
         for stage in stages:
@@ -167,7 +178,7 @@ class Passes:
         results = [None] * len(given)
         with all_or_none(helpers):
             for k, helper in enumerate(helpers, 1):
-                state = chain.params, chain.step, chain.carried
+                state = chain.params, chain.step, chain.carried, self.examples == "sequences"
                 helper.send(turns, chain.setup, *state, given[k::count])
             results[::count] = [chain.turn(*args) for args in given[::count]]
             for k, helper in enumerate(helpers, 1):
@@ -176,12 +187,13 @@ class Passes:
         return results
 
 
-def turns(setup, params, step, carried, given):
+def turns(setup, params, step, carried, is_apart, given):
     """What a helper does: make a chain like the caller's, and take some parts through it."""
     make, *description = setup
     chain = make(*description, params, step)
     chain.carried = carried
-    return [chain.turn(*args) for args in given]
+    with undivided(is_apart):
+        return [chain.turn(*args) for args in given]
 
 
 def _shares(y):

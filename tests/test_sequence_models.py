@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from handgrad import Solver, models, workers
+from handgrad.engine import products
 from handgrad.gradient_check import check_model
 from handgrad.layers import softmax_loss
 from handgrad.models import (
@@ -317,6 +318,23 @@ def test_gradients_pass_in_the_precision_of_the_parameters(cell):
 
 def as_it_is(x):
     return x.copy(), None
+
+
+@pytest.mark.parametrize("N", [1, 2])
+def test_products_of_a_part_are_not_shared_out(N, monkeypatch):
+    """A single sequence is no part; a prediction has parts, too."""
+    came = set()
+
+    def noted(x):
+        came.add(len(products._shares(1000, products.LARGE)))
+        return x.copy(), None
+
+    net = Net([Embedding(V, 3), Pair(noted, lambda dout, cache: dout), TemporalAffine(V)], T, **SMALL)
+    came.clear()
+    net.loss(words(N), labels(5)[-N:])
+    net.loss(words(N))
+    assert came == ({2} if N == 1 else {1})
+    assert products._undivided.get() is False
 
 
 def test_gpt_starts_as_gpt_2_does():

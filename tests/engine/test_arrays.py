@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.special
 from handgrad.engine.arrays import (
     as_float,
     as_floats,
@@ -10,6 +11,7 @@ from handgrad.engine.arrays import (
     feature_products,
     feature_sums,
     kept_where,
+    logistic,
     plus,
     positive_part,
     spread,
@@ -120,3 +122,24 @@ def test_a_sum_in_the_memory_of_the_first():
     wide = plus(a, np.ones(3))
     assert wide.dtype == np.float64
     np.testing.assert_array_equal(a, 2)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_the_logistic_function_is_written_into_its_argument(dtype):
+    x = np.array([0, 1, -1, 3.5, -2e4, 2e4], dtype)
+    expected, eps = scipy.special.expit(x.real.astype(float)), np.finfo(dtype).eps
+    with np.errstate(all="raise", under="ignore"):
+        assert logistic(x) is x
+    np.testing.assert_allclose(x.real.astype(float), expected, rtol=4 * eps, atol=eps)
+    assert np.all(x[-2:] == [0, 1])
+
+
+def test_the_logistic_function_by_complex_step():
+    x = np.array([0.3, -2.0, 800.0, -800.0])
+    slope = scipy.special.expit(x) * scipy.special.expit(-x)
+    np.testing.assert_allclose(logistic(x + 1e-30j).imag / 1e-30, slope, rtol=1e-12, atol=1e-16)
+
+
+def test_the_logistic_function_of_small_probabilities_keeps_all_digits():
+    x = np.array([-30.0, -80.0], np.float32)
+    np.testing.assert_allclose(logistic(x.copy()), scipy.special.expit(x), rtol=1e-6)

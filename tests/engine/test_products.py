@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from handgrad.engine import products
-from handgrad.engine.products import matmul, matmul_stack, sum_of_products
+from handgrad.engine.products import matmul, matmul_stack, sum_of_products, undivided
 from handgrad.engine.workers import run, workers
 
 
@@ -270,3 +270,19 @@ def test_the_wider_precision_is_kept(a, b, dtype, small_kernels, monkeypatch):
         out = product(*factors)
         assert out.dtype == dtype
         np.testing.assert_array_equal(out, expected(a, b))
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_undivided_products_are_one_piece(yes, monkeypatch):
+    monkeypatch.setattr(products, "LARGE", 1)
+    pieces = []
+    monkeypatch.setattr(products, "run", lambda f, shares: pieces.append(len(shares)) or run(f, shares))
+    sides = [(256, 8, 8), (8, 256, 8), (8, 8, 256)]
+    with undivided(yes):
+        for M, K, N in sides:
+            a, b = np.ones((4 * M, 4 * K)), np.ones((4 * K, 4 * N))
+            np.testing.assert_array_equal(matmul(a, b), a @ b)
+    assert pieces == ([1, 1, 1] if yes else [2, 2, 2])
+    a, b = np.ones((256, 256)), np.ones((256, 256))
+    matmul(a, b)
+    assert pieces[-1] == 2
