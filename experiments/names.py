@@ -67,12 +67,15 @@ loss of about 1.92. Here a tenth of the names each is for validation and test; p
 on validation. Ten epochs of AdamW at batch 64, betas 0.9 and 0.99, weight decay 0.1 on matrices, the
 gradient clipped to norm 1, the learning rate up to 3e-3 over 100 steps and down along a cosine to a
 tenth. makemore takes 5e-4 at batch 32 until it is stopped, measures on 1000 names and keeps the
-parameters that are best on them. Losses are in nats a letter, and the end of a name is one.""",
+parameters that are best on them. Losses are in nats a letter, and the end of a name is one.
+One run of one setting, looked at once on the test set: it comes close to 2.00, and neither to it nor
+to makemore's number. Validation still falls in the tenth epoch, while training is 0.08 ahead of it.
+The minutes below are those of a machine that had other work to do.""",
     build,
     {NET: dict(width=64, batch_size=64, num_epochs=10)},
     reported={NET: "about 1.92"},
     quick=dict(width=16, num_epochs=1, count=640),
-    seeds=3,
+    seeds=1,
     measured=TEST,
     others=(VALIDATION, PARAMETERS, STEPS),
     keep=kept,
