@@ -300,6 +300,9 @@ class Comparison:
             times.append(sum(run["epoch_seconds"][: reached[0]]))
         return _mean(times)
 
+    def __repr__(self):
+        return self.table()
+
     def table(self):
         """The rows as text in columns, and what failed or was damaged."""
         lines = [

@@ -218,7 +218,7 @@ class Report:
         methods = ", ".join(sorted({row.method for row in self.rows}))
         return f"{self.title} ({methods})"
 
-    def __str__(self):
+    def __repr__(self):
         lines = [HEAD, *(row.cells for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         table = "\n".join(

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .engine import html
+
 __all__ = ["ClassReport", "class_report", "confusion_matrix", "wilson_interval"]
 
 
@@ -17,7 +19,8 @@ def wilson_interval(right, total, confidence=0.95):
 
 @dataclass(frozen=True)
 class ClassReport:
-    """How a classifier did on examples whose classes are known. It prints as a table.
+    """How a classifier did on examples whose classes are known. It prints as a table; a table in
+    notebooks, too.
 
     counts  (C, C): entry (i, j) is how many of class i were taken for class j
     """
@@ -54,18 +57,26 @@ class ClassReport:
             recall, precision = (self.counts[k, k] / n if n else None for n in (of_class, taken))
             yield name, int(of_class), recall, precision, worst
 
-    def __str__(self):
+    @property
+    def caption(self):
         low, high = self.interval
+        right = f"{self.right} of {self.total} right"
+        return f"accuracy {self.accuracy:.4f}, {right}, 95 % interval {low:.4f} to {high:.4f}"
+
+    def __repr__(self):
         width = max(12, *(len(str(name)) for name in self.class_names))
         lines = [
-            f"accuracy {self.accuracy:.4f}, {self.right} of {self.total} right, "
-            f"95 % interval {low:.4f} to {high:.4f}",
+            self.caption,
             f"{'class':{width}} {'examples':>8} {'recall':>8} {'precision':>9}  taken most often for",
         ]
         for name, examples, recall, precision, worst in self.rows():
             shown = [f"{v:.4f}" if v is not None else "-" for v in (recall, precision)]
             lines.append(f"{name!s:{width}} {examples:8} {shown[0]:>8} {shown[1]:>9}  {worst}")
         return "\n".join(lines)
+
+    def _repr_html_(self):
+        head = ("class", "examples", "recall", "precision", "taken most often for")
+        return html.table(head, [map(html.shown, row) for row in self.rows()], self.caption)
 
 
 def confusion_matrix(y, predicted, num_classes):

@@ -205,7 +205,7 @@ class Solver(Resumable):
         steps = self.iterations_per_epoch
         return (
             f"{type(self.model).__name__} with {parameters} parameters on {examples}",
-            f"{self.update_rule}{settings}; schedule {described(self.schedule)}",
+            f"{self.update_rule}{settings}; schedule {_in_words(self.schedule)}",
             f"{self.num_epochs} epochs of {steps} steps, {self.batch_size} examples each; "
             f"seed {self.seed}; {self.epoch} epochs and {self.iteration} steps done",
         )
@@ -387,6 +387,16 @@ class Solver(Resumable):
         total = sum(self.ranks.map(sums, parts))
         self.measured = self.measure.values(total, y)
         return self.measured[self.measure.label]
+
+
+def _in_words(schedule):
+    """A schedule's name, and the settings that functools.partial gave it."""
+    if not callable(schedule):
+        return str(schedule)
+    inner = getattr(schedule, "func", schedule)
+    name = getattr(inner, "__name__", type(inner).__name__)
+    settings = getattr(schedule, "keywords", {})
+    return ", ".join([name, *(f"{key} {_in_words(value)}" for key, value in settings.items())])
 
 
 def _as_they_are(X):

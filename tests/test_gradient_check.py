@@ -346,3 +346,9 @@ def test_functions_are_called_with_one_thread_of_blas(kind):
         report = check_model(Model(), np.ones((1, 2)), np.zeros(1, int))
     report.require()
     assert threads == {1}
+
+
+def test_a_report_shows_itself_as_its_table():
+    report = check_loss(L.softmax_loss, np.ones((2, 3)), np.array([0, 2]))
+    assert repr(report) == str(report)
+    assert repr(report).startswith("softmax_loss (complex step)\narray")

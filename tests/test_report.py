@@ -46,3 +46,11 @@ def test_errors():
 
 def test_the_confusion_matrix_has_its_old_place_too():
     assert vis_utils.confusion_matrix is confusion_matrix
+
+
+def test_the_report_shows_itself_as_a_table():
+    report = class_report([0, 0, 1], [0, 1, 1], ["<cat>", "dog"])
+    assert repr(report) == str(report)
+    page = report._repr_html_()
+    assert "<caption>accuracy 0.6667, 2 of 3 right" in page
+    assert "<td>&lt;cat&gt;</td><td>2</td><td>0.5</td><td>1</td><td>dog</td>" in page

@@ -865,11 +865,24 @@ def test_repr_says_what_it_will_do(blobs):
         "TwoLayerNet with 75 parameters",
         "100 examples, 50 to validate",
         "adam, learning_rate 0.1",
-        "factor': 0.9",
+        "schedule epoch_decay, factor 0.9;",
         "7 epochs of 5 steps, 20 examples each",
         "0 epochs and 0 steps done",
     ):
         assert part in text
+
+
+def test_a_schedule_is_told_in_words(blobs):
+    class Own:
+        def __call__(self, step, epoch):
+            return 1.0
+
+    after = functools.partial(optim.cosine, steps=9)
+    warmup = functools.partial(optim.linear_warmup, steps=5, then=after)
+    assert "schedule linear_warmup, steps 5, then cosine, steps 9" in repr(
+        solve(blobs, schedule=warmup)
+    )
+    assert "schedule Own;" in repr(solve(blobs, schedule=Own()))
 
 
 def test_in_a_notebook_a_solver_is_what_it_says_and_its_epochs(blobs):
