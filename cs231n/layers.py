@@ -56,6 +56,23 @@ def _relu_forward(x):
 # ---------------------------------------------------------------------------- dropout
 
 
+class Draws(np.random.Generator):
+    """Numbers for masks as solutions draw them: np.random.rand(*x.shape) < p for p of keeping.
+
+    The numbers of a seed are those that follow np.random.seed, but the global generator stays as it is.
+    """
+
+    def __init__(self, seed, p_keeps):
+        super().__init__(np.random.get_bit_generator())
+        self.source = np.random if seed is None else np.random.RandomState(seed)
+        self.p_keeps = p_keeps
+
+    def random(self, size, dtype):
+        """As handgrad's dropout asks for them: what is at least the p of dropping is kept."""
+        draws = self.source.rand(*size)
+        return 1 - draws if self.p_keeps else draws
+
+
 def _dropout(p_keeps):
     """The pair for an edition; without a seed it draws from NumPy's global generator.
 
@@ -64,7 +81,7 @@ def _dropout(p_keeps):
 
     @functools.wraps(L.dropout_forward)
     def dropout_forward(x, dropout_param):
-        own = {"seed": np.random.get_bit_generator()} | dropout_param
+        own = dropout_param | {"seed": Draws(dropout_param.get("seed"), p_keeps)}
         if p_keeps and "p" in own:
             own["p"] = dropped(own["p"], "dropout_forward", "p")
         out, cache = L.dropout_forward(x, own)

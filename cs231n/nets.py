@@ -19,24 +19,19 @@ class CourseNet:
     """What makes a net of handgrad one of the course's; it stands first among the bases.
 
     The first weights are drawn from NumPy's global generator; so are dropout's masks, if the net has
-    no seed. Which functions the student has replaced is asked at each call.
+    no seed: dropout is always the course's. Which functions the student has replaced is asked at each
+    call.
     """
 
     p_keeps = True  # the meaning of p in dropout_param
-    theirs = {}  # noqa: RUF012 - the student's functions in use; replaced as a whole
+    theirs = None  # the student's functions in use
 
     def loss(self, X, y=None):
         self._take_functions()
-        if y is not None and self.new_masks_each_call and self._has_dropout:
-            self._chain.seed = int(np.random.randint(2**31))
         return super().loss(X, y)
 
     def _generator(self, seed):
         return np.random
-
-    @property
-    def _has_dropout(self):
-        return any(layer.forward is L.dropout_forward for layer in self.layers)
 
     # ------------------------------------------------------------------ the student's functions
 
@@ -56,7 +51,7 @@ class CourseNet:
         """
         kind = layer.forward.__name__.removesuffix("_forward")
         pair = theirs.get(f"{kind}_forward"), theirs.get(f"{kind}_backward")
-        if not any(pair):
+        if not any(pair) and kind != "dropout":
             return layer
         forward, backward = self._completed(kind, pair)
         if kind == "dropout":

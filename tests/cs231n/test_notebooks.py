@@ -259,6 +259,26 @@ assert abs(initial[0] - 2.3004790897684924) < 1e-12 and len(set(initial)) == 3
 """)
 
 
+@pytest.mark.parametrize(("year", "word"), [(2018, "dropout"), (2024, "dropout_keep_ratio")])
+def test_masks_are_those_of_solved_notebooks(notebook, year, word):
+    """They hold these shares of zeros, and this loss: their masks are np.random.rand(*x.shape) < p."""
+    run = notebook(year)
+    run(SETUP)
+    cell = run(f"""
+np.random.seed(231)
+x = np.random.randn(500, 500) + 10
+zeros = [(dropout_forward(x, {{'mode': 'train', 'p': p}})[0] == 0).mean() for p in (0.25, 0.4, 0.7)]
+np.random.seed(231)
+X, y = np.random.randn(2, 15), np.random.randint(10, size=2)
+for keep in (1, 0.75):
+    model = FullyConnectedNet([20, 30], input_dim=15, num_classes=10, weight_scale=5e-2,
+                              dtype=np.float64, {word}=keep, seed=123)
+loss, grads = model.loss(X, y)
+""")
+    assert cell["zeros"] == [0.749784, 0.600796, 0.30074]
+    assert cell["loss"] == pytest.approx(2.302371489704412, rel=1e-12)
+
+
 @pytest.mark.parametrize("year", [2016, 2019, 2024])
 def test_convolution(notebook, year):
     run = notebook(year)
