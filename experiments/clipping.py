@@ -49,7 +49,7 @@ def run(rate, clip_norm):
     return dict(
         model=functools.partial(Watched, CHARACTERS, 128, cell="rnn"),
         data=load,
-        num_training=300,
+        num_training=200,
         learning_rate=rate,
         clip_norm=clip_norm,
         batch_size=BATCH,
@@ -88,7 +88,7 @@ STUDY = Study(
     "clipping",
     "Tiny Shakespeare: what clipping does to a recurrent net",
     """A simple recurrent net with 128 hidden units learns characters, 64 steps at a time in batches of
-32, by 300 steps of plain gradient descent. Backward through 64 steps the gradient now and then becomes
+32, by 200 steps of plain gradient descent. Backward through 64 steps the gradient now and then becomes
 hundreds of times as long as usual (Pascanu et al. 2013). At a small rate that does not matter, and
 clipping costs a little. At a large rate one such step throws the weights far away, where tanh is flat,
 and the net does not come back. clip_norm shortens the step and keeps its direction, so that a rate ten
@@ -102,6 +102,7 @@ clipping.""",
         model=functools.partial(Watched, CHARACTERS, 16, cell="rnn"),
         num_training=20,
     ),
+    seeds=3,
     measured=Column("loss", last_loss),
     others=(
         Column("largest norm", lambda run: max(run["kept"]), ",.1f"),

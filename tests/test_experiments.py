@@ -183,6 +183,48 @@ def test_new_names_are_new():
     assert new_names(trained, 2) == ["ba", "aa"]
 
 
+def test_the_error_of_the_adding_problem():
+    from handgrad.data_utils import adding_problem
+
+    from experiments import adding_problem as adding
+
+    X, y = adding_problem(60, 6)
+    data = {
+        f"{array}_{part}": a for part in ("train", "val", "test") for array, a in (("X", X), ("y", y))
+    }
+    solver = adding.build(
+        0, **{**adding.run("gru", 6), **adding.STUDY.quick, "data": lambda _: data}, workers=1
+    )
+    solver.train()
+    errors = adding.errors(solver)
+    expected = np.mean((solver.model.loss(X)[:, 0] - y) ** 2)
+    np.testing.assert_allclose(errors["test"], expected, rtol=1e-5)
+    np.testing.assert_allclose(errors["val"], [expected], rtol=1e-5)
+    assert adding.solved(SimpleNamespace(history=[{"val_rmse": 0.031}]))
+    assert not adding.solved(SimpleNamespace(history=[{"val_rmse": 0.032}]))
+
+
+def test_norms_and_lost_runs_of_clipping(rng):
+    from experiments import clipping
+
+    net = clipping.Watched(11, 8, cell="rnn", seed=0, dtype=np.float64)
+    words = rng.integers(11, size=(2, 3, 5))
+    _, grads = net.loss(*words)
+    net.loss(words[0])
+    squares = [g**2 for array in grads.values() for g in array.ravel()]
+    np.testing.assert_allclose(net.norms, [np.sum(squares) ** 0.5], rtol=1e-12)
+    assert clipping.is_lost({"loss_history": [9.0] + [4.18] * 20})
+    assert not clipping.is_lost({"loss_history": [9.0] + [4.17] * 20})
+
+
+def test_steps_to_99_per_cent():
+    from experiments.reversal_attention import steps_to_99
+
+    run = {"kept": {"val": [0.2, 0.98, 0.99, 1.0]}, "iterations_per_epoch": 20}
+    assert steps_to_99(run) == 60
+    assert steps_to_99({"kept": {"val": [0.98]}}) == np.inf
+
+
 def test_the_interval_is_students():
     from experiments.study import measured
 
