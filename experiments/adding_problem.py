@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from .study import SECONDS, Column, Study, build, main
 
-LENGTHS, CELLS = (20, 50, 100), ("rnn", "gru", "lstm")
+LENGTHS, CELLS = (20, 50, 100), ("rnn", "lstm")
 SOLVED = 1e-3
 
 
