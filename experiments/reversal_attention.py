@@ -92,10 +92,11 @@ STUDY = Study(
     "Reversal: what the heads of a GPT look at",
     """Twenty symbols of ten kinds, a mark, and the same symbols backwards: a language model has to say
 them, each from what it has read. 1000 sequences are seen 15 times, in batches of 50, by Adam at 3e-3.
-What counts is the share of right symbols in the answers to 1000 other sequences; guessing has 10 %.
-One block is enough: a head that looks as far to the left of the mark as the answer has gone to the
-right of it sees the symbol that comes next. In the maps these places are a line that falls to the left.
-An LSTM, which has to carry all symbols in one state, knows about half of them after as many steps.""",
+What counts is the share of right symbols in the answers to 1000 other sequences; guessing has 10 %. One
+block is enough: a head that looks as far to the left of the mark as the answer has gone to the right of
+it sees the symbol that comes next. In the maps these places are a line that falls to the left. Where
+there are two blocks, the first one does it, and the second finds nothing left to look for. An LSTM,
+which has to carry all symbols in one state, has less than half of them right after as many steps.""",
     build,
     {
         "GPT, 1 block": net(GPT, 2 * LENGTH, 64, 1, HEADS),
