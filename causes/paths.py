@@ -138,7 +138,7 @@ def mask(case):
     either = opened | closed
     if case.slopes is not None:
         return _of_slopes(case, opened, closed)
-    by_output = _of_outputs(case)
+    by_output = _of_outputs(case) or _of_a_bias(case)
     if by_output:
         return by_output
     if (opened.any() and np.array_equal(either, case.wrong)) or _all_but_labels(case, either):
@@ -182,6 +182,24 @@ def _of_outputs(case):
         f"their dout; {closed.sum()} do, but backward stops it.",
         "Make the mask of backward from what forward saw: the entries that passed, and only these.",
         0.9,
+    )
+
+
+def _of_a_bias(case):
+    """A bias before an activation inside: a term of its gradient passes where forward stops it."""
+    right, written = case.jacobian, case.written_jacobian
+    if case.x.ndim != 1 or right is None or written is None or not case.known.all():
+        return None
+    limit = case.tolerance * np.max(np.abs(right), initial=0.0)
+    off = np.abs(written - right) > limit
+    opened, closed = off & (np.abs(right) <= limit), off & (np.abs(written) <= limit)
+    if not opened.any() or not np.array_equal(off, opened | closed):
+        return None
+    return Finding(
+        f"Of {off.size} derivatives of out by {case.name}, backward has {opened.sum()} that are 0 in "
+        f"forward, and lacks {closed.sum()}; the others are right.",
+        "Look at the activation after it: its mask is that of forward's input.",
+        0.7,
     )
 
 

@@ -1,5 +1,7 @@
 """Right numbers in the wrong place: gradients in another order, axes in another, another sum."""
 
+import itertools
+
 import numpy as np
 
 from .case import Finding, axes_in_words, permutations, subsets
@@ -48,7 +50,25 @@ def transposed(case):
             )
     if not case.fits:
         return None
-    return (_turned_factor(case) if case.box.kind == "layer" else None) or _elsewhere(case)
+    turned = (_turned_factor(case) or _turned_jacobian(case)) if case.box.kind == "layer" else None
+    return turned or _elsewhere(case)
+
+
+def _turned_jacobian(case):
+    """Whether backward multiplies by a matrix that lacks a transpose: an axis of out is one of x."""
+    right, written = case.jacobian, case.written_jacobian
+    if right is None or written is None or not case.known.all() or case.same(right, written):
+        return None
+    right = right.reshape(case.box.out.shape + case.x.shape)
+    for i, j in itertools.product(range(case.box.out.ndim), range(-case.x.ndim, 0)):
+        fits = right.shape[i] == right.shape[j] > 1
+        if fits and case.same(right.swapaxes(i, j), written):
+            return Finding(
+                f"Backward has the derivatives of out with axis {i} of out and axis "
+                f"{j + case.x.ndim} of {case.name} exchanged.",
+                "Look at the matrix that stands beside dout: a transpose is missing or one too many.",
+            )
+    return None
 
 
 def _elsewhere(case):

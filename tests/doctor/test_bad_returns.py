@@ -101,7 +101,7 @@ def test_forward_must_give_floats():
 
 @pytest.mark.parametrize(
     ("args", "came"),
-    [((), ""), ((np.arange(3), 2), "an array of int64, a int"), (([1.0, 2.0],), "a list")],
+    [((), "nothing"), ((np.arange(3), 2), "an array of int64, a int"), (([1.0, 2.0],), "a list")],
 )
 def test_there_must_be_an_array_of_floats(args, came):
     with pytest.raises(ValueError, match=f"got {came}, expected an array of floats"):

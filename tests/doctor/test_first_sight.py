@@ -1,4 +1,4 @@
-"""Faults by someone who had not seen the doctor. Of 70 it named 63 at first sight; these are mended."""
+"""Faults by someone who had not seen the doctor. Of 96 it named 86 at first sight; these are mended."""
 
 import numpy as np
 import pytest
@@ -85,6 +85,41 @@ def not_carried(dout, cache):
     return dx, dh0, dwx, dwh
 
 
+# ---------------------------------------------------------------------------- inside a block
+
+
+def two_layers(x, w1, b1, w2):
+    a = x @ w1 + b1
+    h = np.maximum(a, 0)
+    return h @ w2, (x, w1, h, w2)
+
+
+def without_the_mask(dout, cache):
+    x, w1, h, w2 = cache
+    da = dout @ w2.T
+    return da @ w1.T, x.T @ da, da.sum(axis=0), h.T @ dout
+
+
+def mask_of_dout(dout, cache):
+    x, w1, h, w2 = cache
+    da = dout @ w2.T
+    da = da * (da > 0)
+    return da @ w1.T, x.T @ da, da.sum(axis=0), h.T @ dout
+
+
+def attention(q, k, v):
+    p = np.exp(q @ k.T)
+    p /= p.sum(axis=1, keepdims=True)
+    return p @ v, (q, k, v, p)
+
+
+def v_without_a_transpose(dout, cache):
+    q, k, v, p = cache
+    dp = dout @ v.T
+    ds = p * (dp - (dp * p).sum(axis=1, keepdims=True))
+    return ds @ k, ds.T @ q, p @ dout
+
+
 # ---------------------------------------------------------------------------- norms
 
 
@@ -109,10 +144,15 @@ def mean_square_constant(dout, cache):
 STEP = (normal(3, 4), normal(3, 5, seed=1), normal(3, 5, seed=2))
 STEP += (0.4 * normal(4, 20, seed=3), 0.4 * normal(5, 20, seed=4), normal(20, seed=5))
 SEQUENCE = (normal(2, 4, 3), normal(2, 5, seed=1), normal(3, 5, seed=2) / 2, normal(5, 5, seed=3) / 2)
+X = normal(4, 3, seed=8) / 2
+BLOCK = (normal(5, 4), normal(4, 6, seed=1), normal(6, seed=2), normal(6, 3, seed=3))
 ROWS = [
     ("transposed", affine, reshaped_in_fortran_order, (normal(5, 2, 3), normal(6, 4, seed=1))),
     ("transposed", mean_of_four, tiled, (normal(2, 2, 4, 6),)),
     ("transposed", lstm_step, gates_swapped, STEP),
+    ("transposed", attention, v_without_a_transpose, (X, 2 * X[::-1], X + 1)),
+    ("mask", two_layers, without_the_mask, BLOCK),
+    ("mask", two_layers, mask_of_dout, BLOCK),
     ("detached", mean_of_all, first_pixel_only, (normal(2, 3, 4, 4),)),
     ("detached", rnn, not_carried, SEQUENCE),
     ("statistics", unit_length, length_constant, (normal(4, 5),)),
