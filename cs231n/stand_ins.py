@@ -61,7 +61,6 @@ def _missing(name, module):
             "beside the notebook. With it there, call handgrad.cs231n.use again."
         )
 
-    missing.__name__ = name
     return missing
 
 

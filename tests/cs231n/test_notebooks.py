@@ -259,24 +259,32 @@ assert abs(initial[0] - 2.3004790897684924) < 1e-12 and len(set(initial)) == 3
 """)
 
 
-@pytest.mark.parametrize(("year", "word"), [(2018, "dropout"), (2024, "dropout_keep_ratio")])
-def test_masks_are_those_of_solved_notebooks(notebook, year, word):
-    """They hold these shares of zeros, and this loss: their masks are np.random.rand(*x.shape) < p."""
+KEPT = (0.25, 0.4, 0.7), [0.749784, 0.600796, 0.30074], (1, 0.75), 2.3023714897
+SOLVED = [  # year, word, p of three masks, their shares of zeros, two nets, the second one's loss
+    (2017, "dropout", (0.3, 0.6, 0.75), [0.300876, 0.598632, 0.749504], (0, 0.25), 2.30486921512),
+    (2018, "dropout", *KEPT),
+    (2024, "dropout_keep_ratio", *KEPT),
+]
+
+
+@pytest.mark.parametrize(("year", "word", "ps", "zeros", "nets", "loss"), SOLVED)
+def test_masks_are_those_of_solved_notebooks(notebook, year, word, ps, zeros, nets, loss):
+    """Many hold these numbers: their masks are np.random.rand(*x.shape) < p, or >= p until 2017."""
     run = notebook(year)
     run(SETUP)
     cell = run(f"""
 np.random.seed(231)
 x = np.random.randn(500, 500) + 10
-zeros = [(dropout_forward(x, {{'mode': 'train', 'p': p}})[0] == 0).mean() for p in (0.25, 0.4, 0.7)]
+zeros = [(dropout_forward(x, {{'mode': 'train', 'p': p}})[0] == 0).mean() for p in {ps}]
 np.random.seed(231)
 X, y = np.random.randn(2, 15), np.random.randint(10, size=2)
-for keep in (1, 0.75):
+for p in {nets}:
     model = FullyConnectedNet([20, 30], input_dim=15, num_classes=10, weight_scale=5e-2,
-                              dtype=np.float64, {word}=keep, seed=123)
+                              dtype=np.float64, {word}=p, seed=123)
 loss, grads = model.loss(X, y)
 """)
-    assert cell["zeros"] == [0.749784, 0.600796, 0.30074]
-    assert cell["loss"] == pytest.approx(2.302371489704412, rel=1e-12)
+    assert cell["zeros"] == zeros
+    assert cell["loss"] == pytest.approx(loss, abs=1e-10)
 
 
 @pytest.mark.parametrize("year", [2016, 2019, 2024])
