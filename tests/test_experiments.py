@@ -160,7 +160,8 @@ def test_the_clock_ends_a_training_and_what_is_there_then_is_measured(monkeypatc
     assert clock(0, 0) == pytest.approx(0.55 / 50)
     solver.num_epochs, clock.seconds, clock.used = 1000, 12, 0.0
     solver.train()
-    assert solver.history[-1]["used"] == 12  # it goes on from what is in the history
+    assert solver.history[-1]["used"] == 12
+    assert solver.iteration == 1 + 12  # it went on from what is in the history
 
 
 def test_new_names_are_new():
