@@ -53,8 +53,11 @@ and LSTM have one layer of 256, 128 and 128 units, the GPT 2 layers, 4 heads and
 decay 0.1 on matrices, the gradient clipped to norm 1; the learning rate goes up over 50 steps and
 down along a cosine of the time to a tenth. Its peak was chosen on validation by one run of 10 seconds
 each: RNN 1e-2 (of 2e-3, 5e-3, 1e-2), GRU 2e-2 (of 1e-2, 2e-2), LSTM 2e-2 (of 1e-2, 2e-2), GPT 6e-3;
-with 4 layers of width 64 it came to 2.53 with 4e-3 and 2.52 with 8e-3, with 2 of 96 to 2.47. So
-short a time is what small nets are good at: a GPT needs thousands of steps.""",
+with 4 layers of width 64 it came to 2.53 with 4e-3 and 2.52 with 8e-3, with 2 of 96 to 2.47. The
+highest rate tried was the best for all three cells, so higher ones may be better still. A step of
+the LSTM costs about 1.6 times that of the RNN, though it has half the units. In so short a time the
+GPT is far behind: that of the study shakespeare_gpt came to 1.81 in 2000 steps. The machine had other
+work to do, and the steps taken differ from run to run.""",
     build,
     {
         "RNN": recurrent("rnn", 256, learning_rate=1e-2),
@@ -66,7 +69,7 @@ short a time is what small nets are good at: a GPT needs thousands of steps.""",
         ),
     },
     quick=dict(seconds=0.05, batch_size=4, num_validation=4),
-    seeds=3,
+    seeds=2,
     measured=LOSS,
     others=(BITS, PARAMETERS, STEPS),
     keep=kept,
