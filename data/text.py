@@ -1,8 +1,8 @@
 """Texts: characters as integers, windows of a long text, names, and sonnets that need no download.
 
 sonnets.txt: Shakespeare's sonnets 18, 29, 30, 55, 60, 65, 73, 116 and 130 (1609), in the public domain.
-They were typed by hand, and then compared line by line with a copy of Project Gutenberg's eBook 1041;
-spelling and punctuation are its own, but for apostrophes that the copy had lost and two misprints.
+They were typed by hand, and then compared line by line with a copy of Project Gutenberg's eBook 1041.
+Spelling and punctuation are those of the copy, but for apostrophes that it had lost and two misprints.
 """
 
 from dataclasses import dataclass
