@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..engine.diagnosis import check_count
+from ..engine.errors import check_range
 from ..engine.randomness import generator
 from .download import find
 from .files import opened
@@ -33,6 +34,11 @@ class Characters:
 
     def encode(self, text):
         """The words of a text, integers (T,). ValueError names a character that is not known."""
+        if not isinstance(text, str) or not self.characters:
+            raise ValueError(
+                f"Characters.encode: a {type(text).__name__} came for a vocabulary of {len(self)} "
+                "characters, expected a text for at least one."
+            )
         known, points = _points(self.characters), _points(text)
         words = np.searchsorted(known, points).clip(max=len(known) - 1)
         wrong = known[words] != points
@@ -44,7 +50,14 @@ class Characters:
         return words.astype(np.min_scalar_type(len(known)))
 
     def decode(self, words):
-        """The text of words (T,)."""
+        """The text of words (T,), integers that `encode` could have given."""
+        words = np.asarray(words)
+        whole = words.dtype.kind in "iu"
+        if words.size and not (whole and 0 <= words.min() and words.max() < len(self)):
+            raise ValueError(
+                f"Characters.decode: words holds {words.min()} to {words.max()} of dtype "
+                f"{words.dtype}, expected integers from 0 to {len(self) - 1}."
+            )
         return "".join(self.characters[word] for word in words)
 
 
@@ -60,7 +73,7 @@ def windows(words, length, stride=1):
     """
     for name, value in (("length", length), ("stride", stride)):
         check_count(name, value, who="windows")
-    words = np.asarray(words)
+    words = _whole_words("windows", words)
     if words.ndim != 1 or len(words) <= length:
         raise ValueError(
             f"windows: the text has shape {words.shape}, expected words (T,) with T above "
@@ -80,7 +93,7 @@ def streams(words, count, length):
     """
     for name, value in (("count", count), ("length", length)):
         check_count(name, value, who="streams")
-    words = np.asarray(words)
+    words = _whole_words("streams", words)
     steps = (words.size - 1) // (count * length)
     if words.ndim != 1 or steps < 1:
         raise ValueError(
@@ -89,6 +102,16 @@ def streams(words, count, length):
         )
     X, y = (words[s : s + steps * count * length].reshape(count, steps, length) for s in (0, 1))
     return tuple(a.swapaxes(0, 1).reshape(-1, length) for a in (X, y))
+
+
+def _whole_words(who, words):
+    words = np.asarray(words)
+    if words.size and words.dtype.kind not in "iu":
+        raise ValueError(
+            f"{who}: the text has dtype {words.dtype}, expected integers, as Characters.encode "
+            "gives them."
+        )
+    return words
 
 
 def load_text(path=None, length=64, stride=None, val_share=0.1, num_streams=None):
@@ -101,6 +124,7 @@ def load_text(path=None, length=64, stride=None, val_share=0.1, num_streams=None
     `streams`, for a net that carries its state, instead of windows in any order.
     Returns a dict with X_train, y_train, X_val, y_val and `vocabulary`, a Characters.
     """
+    check_range("load_text", "val_share", val_share, 0, 1, open_low=True, open_high=True)
     path = Path(__file__).with_name("sonnets.txt") if path is None else Path(path)
     text = _read(path)
     vocabulary = Characters("".join(sorted(set(text))))

@@ -226,7 +226,8 @@ def check_multi_head(who, x, W, b, Wo, bo, heads):
             raise ValueError(
                 f"{who}: x {x.shape} has D = {D}, so {name} should be {expected[name]}, not {a.shape}."
             )
-    if not isinstance(heads, int | np.integer) or heads < 1 or D % heads:
+    whole = isinstance(heads, int | np.integer) and not isinstance(heads, bool)
+    if not whole or heads < 1 or D % heads:
         raise ValueError(f"{who}: heads = {heads!r}, expected a divisor of D = {D}.")
 
 
@@ -254,7 +255,8 @@ def checked_mask(who, mask, causal, shape):
     blind = ~seen.any(axis=-1)
     if blind.any():
         where = tuple(int(i) for i in np.argwhere(blind)[0])
-        raise ValueError(f"{who}: the mask leaves query {where} no key to attend to; expected one.")
+        blind_one = f"query {where}" if where else "every query"
+        raise ValueError(f"{who}: the mask leaves {blind_one} no key to attend to; expected one.")
     return np.where(seen, np.float32(0), np.float32(-np.inf))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from .. import layers as L
 from .. import recurrent as R
+from ..engine.diagnosis import check_count
 from ..engine.errors import look_up
 from ..engine.randomness import generator, new_seed
 
@@ -49,6 +50,9 @@ class CaptioningRNN:
         self.idx_to_word = {i: word for word, i in word_to_idx.items()}
         if "<NULL>" not in word_to_idx:
             raise ValueError("CaptioningRNN: word_to_idx has no '<NULL>', expected one.")
+        sizes = {"input_dim": input_dim, "wordvec_dim": wordvec_dim, "hidden_dim": hidden_dim}
+        for name, size in sizes.items():
+            check_count(name, size, who="CaptioningRNN")
         self._null, self._start = word_to_idx["<NULL>"], word_to_idx.get("<START>")
         rng = self._generator(seed)
         D, W, H, V = input_dim, wordvec_dim, hidden_dim, len(word_to_idx)
@@ -96,6 +100,7 @@ class CaptioningRNN:
 
         features: (N, D). What follows '<END>' in a caption has no meaning.
         """
+        check_count("max_length", max_length, who="CaptioningRNN.sample")
         if self._start is None:
             raise ValueError("CaptioningRNN.sample: word_to_idx has no '<START>', expected one.")
         p, step = self.params, getattr(R, f"{self.cell_type}_step_forward")
