@@ -47,9 +47,15 @@ def marked(solver):
     return hashlib.sha256(b"".join(a.tobytes() for a in arrays) + histories.encode()).hexdigest()
 
 
-for net, small in (("lenet", 1 << 20), ("batchnorm", 1 << 20), ("dense", 1 << 20), ("dense", 0)):
+for net, small, clip_norm in (
+    ("lenet", 1 << 20, None),
+    ("lenet", 1 << 20, 0.1),
+    ("batchnorm", 1 << 20, None),
+    ("dense", 1 << 20, None),
+    ("dense", 0, None),
+):
     ranks.SMALL = small  # bytes up to which blocks travel at once, and not by slices
-    marks = comm.gather(marked(trained(net, workers=int(sys.argv[1]))))
+    marks = comm.gather(marked(trained(net, workers=int(sys.argv[1]), clip_norm=clip_norm)))
     if comm.rank == 0:
         assert len(set(marks)) == 1
         print(net, marks[0])
@@ -81,9 +87,9 @@ def test_the_bits_are_the_same_for_any_number_of_processes_and_threads(mpiexec, 
     for n, threads in ((1, 2), (2, 2), (3, 1), (4, 1)):
         job = mpiexec(n, script, threads)
         assert (job.returncode, job.stderr) == (0, "")
-        assert len(job.stdout.splitlines()) == 4
+        assert len(job.stdout.splitlines()) == 5
         said.update(job.stdout.splitlines())
-    assert len(said) == 3  # one for each net
+    assert len(said) == 4  # one for each net, and one where the gradients of all ranks are clipped
 
 
 @pytest.mark.parametrize(
