@@ -37,7 +37,10 @@ DEFAULTS = images.DEFAULTS | {
     "learning_rate": 3e-3,
     "clip_norm": 1.0,
 }
-MODEL_DEFAULTS = {}
+MODEL_DEFAULTS = {  # small enough for text within a minute
+    "GPT": {"width": 64, "depth": 2},
+    "LanguageModel": {"hidden_dim": 128, "cell": "gru"},
+}
 RUN_DEFAULTS = {"LanguageModel": {"learning_rate": 5e-3}}
 CONTEXT = 64
 WINDOWS = 2000  # an epoch of a short text has about so many, which overlap
