@@ -310,8 +310,9 @@ def test_gradients_pass_in_the_precision_of_the_parameters(cell):
         came.append(dout.dtype)
         return dout
 
-    layers = [Embedding(V, 3), models.CELLS[cell](4), Pair(as_it_is, noted_backward)]
-    net = Net([*layers, TemporalAffine(V), Pair(as_it_is, noted_backward)], T, **SMALL)
+    noted = Pair(as_it_is, noted_backward, by_example=True)
+    layers = [Embedding(V, 3), models.CELLS[cell](4), noted]
+    net = Net([*layers, TemporalAffine(V), noted], T, **SMALL)
     net.loss(words(), labels())
     assert set(came) == {np.dtype(np.float32)}
 
