@@ -89,13 +89,13 @@ STUDY = Study(
     "Tiny Shakespeare: what clipping does to a recurrent net",
     """A simple recurrent net with 128 hidden units learns characters, 64 steps at a time in batches of
 32, by 200 steps of plain gradient descent. Backward through 64 steps the gradient now and then becomes
-hundreds of times as long as usual (Pascanu et al. 2013). At a small rate that does not matter, and
-clipping costs a little. At a large rate one such step throws the weights far away, where tanh is flat,
-and the net does not come back. clip_norm shortens the step and keeps its direction, so that a rate ten
-times as large works, and the loss is lower after the same number of steps. The norm has to fit: 1.0 is
-too long for the largest rate here. Losses are the means of the last 20 steps. A run is lost if its loss
-is above log 65, that of a net which gives all 65 characters the same score. Norms are those before
-clipping.""",
+many times as long as usual (Pascanu et al. 2013). At a small rate that does not matter: clip_norm 1
+changes next to nothing, and 0.25 slows the net down. At a large rate one such step throws the weights
+far away, where tanh is flat, and the net does not come back. clip_norm shortens the step and keeps its
+direction, so that a rate ten times as large works, and the loss is lower after the same number of
+steps. The norm has to fit: 1.0 is too long for the largest rate here. Losses are the means of the last
+20 steps. A run is lost if its loss is above log 65, that of a net which gives all 65 characters the
+same score. Norms are those before clipping.""",
     build,
     {name(rate, norm): run(rate, norm) for rate, norm in itertools.product(RATES, NORMS)},
     quick=dict(
