@@ -96,7 +96,8 @@ What counts is the share of right symbols in the answers to 1000 other sequences
 block is enough: a head that looks as far to the left of the mark as the answer has gone to the right of
 it sees the symbol that comes next. In the maps these places are a line that falls to the left. Where
 there are two blocks, the first one does it, and the second finds nothing left to look for. An LSTM,
-which has to carry all symbols in one state, has less than half of them right after as many steps ("inf": 99 % is never reached).""",
+which has to carry all symbols in one state, has less than half of them right after as many steps
+("inf": it never reaches 99 %).""",
     build,
     {
         "GPT, 1 block": net(GPT, 2 * LENGTH, 64, 1, HEADS),

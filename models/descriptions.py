@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .. import layers as L
+from ..engine.errors import look_up
 
 __all__ = [
     "ACTIVATIONS",
@@ -33,6 +34,8 @@ __all__ = [
     "Residual",
     "Sigmoid",
     "Tanh",
+    "described",
+    "in_line",
 ]
 
 
@@ -318,3 +321,40 @@ def _image(who, shape):
 def _said(**settings):
     """Settings that differ from the usual, in words."""
     return "".join(f", {name} {value}" for name, (value, usual) in settings.items() if value != usual)
+
+
+# ---------------------------------------------------------------------------- a list of them
+
+
+def described(who, layers):
+    """The descriptions that the entries of the list stand for."""
+    if not isinstance(layers, list | tuple) or not layers:
+        raise ValueError(f"{who}: layers is {layers!r}, expected a list of layers, not empty.")
+    for layer in layers:
+        if isinstance(layer, str):
+            layer = look_up(who, ACTIVATIONS, layer, "activation")
+        if isinstance(layer, tuple) and len(layer) == 2:
+            layer = Pair(*layer)
+        if isinstance(layer, Residual):
+            layer = Residual(list(described(who, layer.layers)))
+        known = layer is None or hasattr(layer, "build") or hasattr(layer, "layers")
+        if isinstance(layer, type) or not known:
+            raise ValueError(
+                f"{who}: layers holds {layer!r}, expected a description such as Affine(10) or ReLU(), "
+                f"the name of an activation ({', '.join(ACTIVATIONS)}), or a pair (forward, backward)."
+            )
+        if layer is not None:  # the activation 'identity' is no layer
+            yield layer
+
+
+def in_line(descriptions):
+    """[description, residual branches that begin before it, and that end after it] of each layer."""
+    for description in descriptions:
+        if not hasattr(description, "layers"):
+            yield [description, 0, 0]
+            continue
+        several = list(in_line(description.layers))
+        if isinstance(description, Residual):
+            several[0][1] += 1
+            several[-1][2] += 1
+        yield from several

@@ -22,9 +22,9 @@ from ..engine.randomness import generator, new_seed
 from ..engine.targets import checked_kind, kind_of
 from ..measures import ACCURACY, R_SQUARED
 from .chain import Chain, Layer
-from .descriptions import ACTIVATIONS, Pair, Residual
+from .descriptions import described, in_line
 from .init import Draw
-from .sequence_layers import word_affine_backward
+from .order import pool_first, product_first
 
 __all__ = ["LOSSES", "Net", "keywords"]
 
@@ -86,7 +86,7 @@ class Net:
         self.reg, self.dtype, self.streams = reg, _checked_dtype(self.name, dtype), streams
         self.new_masks_each_call = seed is None
         seed = new_seed() if seed is None else seed
-        self.descriptions, self.class_names = list(_described(self.name, layers)), None
+        self.descriptions, self.class_names = list(described(self.name, layers)), None
         self.layers, self._rows, params = self._build(weight_scale, seed)
         self._outputs = self._rows[-1][1]
         losses = AT_EACH_STEP if len(self._outputs) == 2 else LOSSES
@@ -99,7 +99,7 @@ class Net:
 
     def _connect(self, layers, loss, loss_is_mean, seed, params, step=0):
         """From now on compute with these layers and this loss."""
-        layers = _product_first(_pool_first(layers))
+        layers = product_first(pool_first(layers))
         self._chain = Chain(self.name, layers, loss, loss_is_mean, seed, params, step)
         self.carried = self.at_rest()
         kinds = {1: "rows", 2: "sequences", 3: "images"}
@@ -291,7 +291,7 @@ class Net:
         draw = Draw(weight_scale, self._generator(seed), self.dtype)
         x, layers, rows, params, counts = np.ones((1, *self.input_dim), self.dtype), [], [], {}, {}
         entered = []  # the shapes that entered the branches under way
-        for description, forks, joins in _in_line(self.descriptions):
+        for description, forks, joins in in_line(self.descriptions):
             number = len(layers) + 1
             entered += forks * [x.shape]
             try:
@@ -462,83 +462,8 @@ def _check_branch(who, number, entered, left):
         )
 
 
-def _described(who, layers):
-    """The descriptions that the entries of the list stand for."""
-    if not isinstance(layers, list | tuple) or not layers:
-        raise ValueError(f"{who}: layers is {layers!r}, expected a list of layers, not empty.")
-    for layer in layers:
-        if isinstance(layer, str):
-            layer = look_up(who, ACTIVATIONS, layer, "activation")
-        if isinstance(layer, tuple) and len(layer) == 2:
-            layer = Pair(*layer)
-        if isinstance(layer, Residual):
-            layer = Residual(list(_described(who, layer.layers)))
-        known = layer is None or hasattr(layer, "build") or hasattr(layer, "layers")
-        if isinstance(layer, type) or not known:
-            raise ValueError(
-                f"{who}: layers holds {layer!r}, expected a description such as Affine(10) or ReLU(), "
-                f"the name of an activation ({', '.join(ACTIVATIONS)}), or a pair (forward, backward)."
-            )
-        if layer is not None:  # the activation 'identity' is no layer
-            yield layer
-
-
-def _in_line(descriptions):
-    """[description, residual branches that begin before it, and that end after it] of each layer."""
-    for description in descriptions:
-        if not hasattr(description, "layers"):
-            yield [description, 0, 0]
-            continue
-        several = list(_in_line(description.layers))
-        if isinstance(description, Residual):
-            several[0][1] += 1
-            several[-1][2] += 1
-        yield from several
-
-
 PRODUCTS = (L.affine_forward, L.conv_forward)
 STEP_BY_STEP = (R.temporal_affine_forward, R.word_scores_forward)
-NEVER_FALL = (L.relu_forward, L.leaky_relu_forward, L.sigmoid_forward, L.tanh_forward)
-
-
-def _pool_first(layers):
-    """The layers in the order in which they are computed: max pooling before an activation.
-
-    The largest entry of a window stays the largest under a function f that never falls:
-    max(f(a), f(b)) = f(max(a, b)). Pooling first leaves the activation a quarter of the work.
-    """
-    layers = list(layers)
-    for k in range(1, len(layers)):
-        pair = layers[k - 1 : k + 1]
-        in_line = not any(layer.forks or layer.joins for layer in pair)
-        if in_line and layers[k].forward is L.max_pool_forward and _never_falls(layers[k - 1]):
-            layers[k - 1 : k + 1] = layers[k], layers[k - 1]
-    return layers
-
-
-def _never_falls(layer):
-    slopes = layer.settings if layer.forward is L.leaky_relu_forward else ()
-    return layer.forward in NEVER_FALL and all(slope >= 0 for slope in slopes)
-
-
-def _product_first(layers):
-    """The layers in the order in which they are computed: x @ Wx + b of a recurrent layer that follows
-    the embedding is made for each different word of the batch, not at every place where it stands.
-    """
-    pays = len(layers) > 2 and layers[1].recurrence  # what enters the last layer, `features`, stays
-    if not pays or layers[0].forward is not R.word_embedding_forward:
-        return layers
-    embedding, layer, *others = layers
-    Wx, Wh, b, *biases = layer.names
-    forward, backward = layer.recurrence
-    words = dataclasses.replace(
-        embedding,
-        forward=R.word_affine_forward,
-        backward=word_affine_backward,
-        names=(*embedding.names, Wx, b),
-    )
-    walk = dataclasses.replace(layer, forward=forward, backward=backward, names=(Wh, *biases))
-    return [words, walk, *others]
 
 
 def _shown(count):

@@ -38,7 +38,7 @@ from handgrad.models import (
     load,
 )
 from handgrad.models.chain import Chain
-from handgrad.models.net import _in_line
+from handgrad.models.descriptions import in_line
 
 V, T = 7, 6
 SMALL = dict(weight_scale=0.5, seed=1)
@@ -147,7 +147,7 @@ WORD_IDS = [name for name, row in zip(IDS, ROWS, strict=True) if issubclass(row[
 def test_every_model_has_a_row():
     assert {*SEQUENCE_MODELS.values(), Net} == {row[0] for row in ROWS}
     nets = [model(**settings) for model, settings, _, _ in ROWS]
-    used = {type(d) for net in nets for d, _, _ in _in_line(net.descriptions)}
+    used = {type(d) for net in nets for d, _, _ in in_line(net.descriptions)}
     known = [c for c in vars(models).values() if hasattr(c, "build")]
     assert used >= {c for c in known if "sequence" in c.__module__}
 
