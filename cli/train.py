@@ -67,6 +67,9 @@ def run(args):
             solver = solver_of(settings, data, folder, args.quiet, comm)
         if args.resume:
             solver.load_checkpoint(folder / "checkpoint.npz")
+            # A kill may have come after the checkpoint of the last epoch, and before its history.
+            if solver.history:
+                _write_history(folder / "history.csv", solver.history)
         _write_json(folder / "settings.json", settings)
         for _ in solver.epochs():
             _write_history(folder / "history.csv", solver.history)

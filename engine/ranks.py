@@ -389,4 +389,5 @@ def end_all(code):
     if _ours:
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(GRACE / 2)  # mpiexec passes on what was said, unless the job ends before
         _ours[0].Abort(code)

@@ -55,6 +55,16 @@ def test_resume_is_the_same_as_never_having_stopped(data_dir, tmp_path):
                 np.testing.assert_array_equal(whole[name], parts[name])
 
 
+def test_resume_completes_a_history_that_a_kill_cut_short(data_dir, tmp_path):
+    """The checkpoint of an epoch is written first; a kill may come before its history is."""
+    train(data_dir, tmp_path / "run", "--epochs", "3", "--quiet")
+    history = tmp_path / "run" / "history.csv"
+    whole = history.read_text()
+    history.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    assert main(["train", "--resume", str(tmp_path / "run"), "--quiet"]) == 0
+    assert history.read_text() == whole
+
+
 MISTAKES = [
     (["--learning-rate", "1e30", "--epochs", "9"], "the loss is"),
     (["--batch-size", "99"], "batch_size = 99, but there are 40 training examples"),
