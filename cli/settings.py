@@ -10,7 +10,7 @@ from ..models.net import keywords
 from . import images, texts
 from .options import DATA, MODEL, RUN, flag
 
-__all__ = ["checked_settings", "kind_of", "load", "named", "settings_of", "solver_of"]
+__all__ = ["build_model", "checked_settings", "kind_of", "load", "named", "settings_of", "solver_of"]
 
 # A kind of data is a module with loaders (DATA_SETS), nets (MODELS), DEFAULTS of a run, MODEL_DEFAULTS
 # and RUN_DEFAULTS {model: options}, and the functions load, sizes, callbacks and report.

@@ -21,6 +21,7 @@ __all__ = [
     "DEFAULTS",
     "MODELS",
     "MODEL_DEFAULTS",
+    "RUN_DEFAULTS",
     "callbacks",
     "load",
     "report",
