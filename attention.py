@@ -19,8 +19,9 @@ import math
 import numpy as np
 
 from .engine.arrays import as_float, as_floats, cast, logistic, plus, widened
-from .engine.checks import check_dout
+from .engine.checks import check_dout, dropout_settings
 from .engine.products import matmul
+from .engine.randomness import dropout_mask
 from .engine.sequence_checks import (
     attention_settings,
     check_attention,
@@ -216,26 +217,32 @@ def scaled_dot_product_attention_backward(dout, cache):
     return cast(dq, q.dtype), cast(dk, k.dtype), cast(dv, v.dtype)
 
 
-def _attend(q, k, v, mask, out=None):
-    """out and the weights p (..., T, S). mask: what is added to the scores, 0 or -inf, or None."""
+def _attend(q, k, v, mask, out=None, drop=None):
+    """out and the weights p (..., T, S). mask: what is added to the scores, 0 or -inf, or None.
+    drop: what the weights are multiplied by, or None.
+    """
     scores = np.matmul(q * (1 / math.sqrt(q.shape[-1])), k.swapaxes(-1, -2))
     if mask is not None:
         scores += mask
     p = cast(_softmax(widened(scores)), scores.dtype)
-    return np.matmul(p, v, out=out), p
+    return np.matmul(_times(p, drop), v, out=out), p
 
 
-def _attend_backward(dout, q, k, v, p, out, dq=None, dk=None, dv=None):
+def _attend_backward(dout, q, k, v, p, out, dq=None, dk=None, dv=None, drop=None):
     """dq, dk and dv, new arrays unless they are given."""
     scale = 1 / math.sqrt(q.shape[-1])
-    dv = np.matmul(p.swapaxes(-1, -2), dout, out=dv)
-    dscore = np.matmul(dout, v.swapaxes(-1, -2))  # so far dp
+    dv = np.matmul(_times(p, drop).swapaxes(-1, -2), dout, out=dv)
+    dscore = _times(np.matmul(dout, v.swapaxes(-1, -2)), drop)  # so far dp
     dscore -= (dout * out).sum(axis=-1, keepdims=True)
     dscore *= p
     dscore *= scale
     dq = np.matmul(dscore, k, out=dq)
     dk = np.matmul(dscore.swapaxes(-1, -2), q, out=dk)
     return dq, dk, dv
+
+
+def _times(a, drop):
+    return a if drop is None else a * drop
 
 
 # ---------------------------------------------------------------------------- multi-head attention
@@ -252,15 +259,22 @@ def _attend_backward(dout, q, k, v, p, out, dq=None, dk=None, dv=None):
 #     dq_h, dk_h, dv_h from dz_h                                              (attention, head by head)
 #     dx = dqkv @ W.T        dW = x.T @ dqkv        db = sum of dqkv          (an affine layer)
 # x is used as query, as key and as value (copy <-> add): the product dqkv @ W.T adds the three up.
+#
+# Dropout, in training, multiplies the weights by a mask m, 0 or 1 / (1 - p_drop), as GPT-2 does:
+#     r = p * m        out = r @ v
+# Backward:            dv = r.T @ dout       dr = dout @ v.T       dp = dr * m
+# The softmax needs the sum over s of dp_ts p_ts = dr_ts m_ts p_ts = dr_ts r_ts. With
+# dr_ts = dout_t . v_s it is dout_t . out_t as before.
 
 
-def multi_head_attention_forward(x, W, b, Wo, bo, attention_param):
+def multi_head_attention_forward(x, W, b, Wo, bo, attention_param, dropout_param=None):
     """Self-attention with several heads (Vaswani et al. 2017). The derivation stands above.
 
     x: (N, T, D).  W: (D, 3D).  b: (3D,).  Wo: (D, D).  bo: (D,).  attention_param:
       heads    a divisor of D
       causal   a step sees itself and those before it (False)
       mask     bools that broadcast to (N, heads, T, T), true where a step may see another (None: all)
+    dropout_param: p, mode and seed as in `dropout_forward`, for the weights (None: no dropout).
     Returns out (N, T, D) and a cache. Raises ValueError if a step may see none.
     """
     who = "multi_head_attention_forward"
@@ -268,25 +282,27 @@ def multi_head_attention_forward(x, W, b, Wo, bo, attention_param):
     heads, causal, mask = attention_settings(who, attention_param)
     check_multi_head(who, x, W, b, Wo, bo, heads)
     N, T, D = x.shape
-    mask = checked_mask(who, mask, causal, (N, heads, T, T))
+    shape = (N, heads, T, T)
+    mask = checked_mask(who, mask, causal, shape)
     rows = x.reshape(N * T, D)
     qkv = plus(matmul(rows, W), b).reshape(N, T, 3 * D)
     z = np.empty((N, T, D), qkv.dtype)
     q, k, v = _heads(qkv, 3, heads)
-    _, p = _attend(q, k, v, mask, out=_heads(z, 1, heads)[0])
+    drop = None if dropout_param is None else _drop(who, shape, qkv.real.dtype, dropout_param)
+    _, p = _attend(q, k, v, mask, out=_heads(z, 1, heads)[0], drop=drop)
     out = plus(matmul(z.reshape(N * T, D), Wo), bo)
-    return out.reshape(N, T, D), (rows, qkv, p, z, W, Wo, [a.dtype for a in arrays])
+    return out.reshape(N, T, D), (rows, qkv, p, drop, z, W, Wo, [a.dtype for a in arrays])
 
 
 def multi_head_attention_backward(dout, cache):
     """From dout (N, T, D): dx (N, T, D), dW (D, 3D), db (3D,), dWo (D, D), dbo (D,)."""
-    rows, qkv, p, z, W, Wo, dtypes = cache
+    rows, qkv, p, drop, z, W, Wo, dtypes = cache
     drows = check_dout("multi_head_attention_backward", dout, z.shape).reshape(rows.shape)
     dz = matmul(drows, Wo.T).reshape(z.shape)
     dqkv = np.empty(qkv.shape, np.result_type(qkv, dz))
     heads = p.shape[1]
     (dz_h,), (z_h,) = _heads(dz, 1, heads), _heads(z, 1, heads)
-    _attend_backward(dz_h, *_heads(qkv, 3, heads), p, z_h, *_heads(dqkv, 3, heads))
+    _attend_backward(dz_h, *_heads(qkv, 3, heads), p, z_h, *_heads(dqkv, 3, heads), drop)
     dqkv = dqkv.reshape(len(rows), len(W.T))  # (N * T, 3D)
     dx = matmul(dqkv, W.T).reshape(z.shape)
     dW, db = matmul(rows.T, dqkv), widened(dqkv).sum(axis=0)
@@ -294,8 +310,13 @@ def multi_head_attention_backward(dout, cache):
     return tuple(cast(g, dtype) for g, dtype in zip((dx, dW, db, dWo, dbo), dtypes, strict=True))
 
 
+def _drop(who, shape, dtype, dropout_param):
+    p, training = dropout_settings(who, dropout_param)
+    return dropout_mask(shape, dtype, p, dropout_param.get("seed")) if training else None
+
+
 def multi_head_attention_weights(cache):
-    """What each step takes from each step: p (N, heads, T, T), to be looked at.
+    """What each step takes from each step, before dropout: p (N, heads, T, T), to be looked at.
 
     cache: from `multi_head_attention_forward`.  Each row of p sums to 1; what a step may not see has 0.
     """

@@ -85,6 +85,7 @@ from .engine.errors import check_range
 from .engine.images import flatten, unflatten, without_frame
 from .engine.parts import by_part, total
 from .engine.products import matmul
+from .engine.randomness import dropout_mask
 from .engine.sequences import as_rows, as_sequences, lies_by_step
 
 __all__ = [
@@ -331,9 +332,7 @@ def dropout_forward(x, dropout_param):
     p, training = dropout_settings("dropout_forward", dropout_param)
     if not training:
         return x.copy(order="K"), (None, x.shape, x.dtype)
-    draws = np.random.default_rng(dropout_param.get("seed")).random(x.shape, np.float32)
-    mask = (draws >= p).astype(x.real.dtype)
-    mask *= 1 / (1 - p)
+    mask = dropout_mask(x.shape, x.real.dtype, p, dropout_param.get("seed"))
     return x * mask, (mask, x.shape, x.dtype)
 
 

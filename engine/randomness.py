@@ -6,7 +6,7 @@ what an uninterrupted run draws, and the seed is the only state to save.
 
 import numpy as np
 
-__all__ = ["PURPOSES", "generator", "new_seed", "sequence"]
+__all__ = ["PURPOSES", "dropout_mask", "generator", "new_seed", "sequence"]
 
 PURPOSES = ("initialisation", "dropout", "shuffle", "augmentation", "accuracy", "data", "words")
 
@@ -24,3 +24,11 @@ def sequence(seed, purpose, *place):
 def generator(seed, purpose, *place):
     """The generator of a purpose at a place."""
     return np.random.default_rng(sequence(seed, purpose, *place))
+
+
+def dropout_mask(shape, dtype, p, seed):
+    """0 with probability p, else 1 / (1 - p). seed: as `np.random.default_rng` takes it."""
+    draws = np.random.default_rng(seed).random(shape, np.float32)
+    mask = (draws >= p).astype(dtype)
+    mask *= 1 / (1 - p)
+    return mask

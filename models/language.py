@@ -168,7 +168,8 @@ class GPT(WordModel):
     width       numbers a word
     depth       blocks
     heads       attention heads a block, a divisor of width
-    dropout     the probability of dropping, after the embedding and in each branch
+    dropout     the probability of dropping, after the embedding, of weights of the attention and at the
+                end of each branch
     tied        the scores use the embedding's matrix, else one of their own
     common      reg, dtype, seed, as in `Net`
 

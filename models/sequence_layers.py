@@ -316,22 +316,32 @@ class SelfAttention:
     """`multi_head_attention_forward`. Parameters W (D, 3D), b, Wo (D, D) and bo.
 
     causal: a step sees itself and those before it.  scale: Wo is multiplied by it at first.
+    dropout: the probability of dropping a weight.
     """
 
     heads: int
     causal: bool = True
     scale: float = 1.0
+    dropout: float = 0.0
 
     def build(self, shape, draw):
         T, D = _sequence("SelfAttention", shape)
         W, Wo = draw((D, 3 * D), fan_in=D, fan_out=D), draw((D, D), fan_in=D, fan_out=D)
         params = {"W": W, "b": np.zeros(3 * D), "Wo": self.scale * Wo, "bo": np.zeros(D)}
-        title = f"{'causal ' if self.causal else ''}attention, {self.heads} heads"
+        heads = f"{self.heads} head{'' if self.heads == 1 else 's'}"
+        title = f"{'causal ' if self.causal else ''}attention, {heads}"
         pair = (A.multi_head_attention_forward, A.multi_head_attention_backward)
         settings = ({"heads": self.heads, "causal": self.causal},)
-        flags = {"advance": A.multi_head_attention_step, "mixes_steps": not self.causal}
+        if self.dropout:
+            title += f", dropout {self.dropout}"
+            settings += ({"p": self.dropout, "mode": "test", "seed": None},)
+        flags = {"advance": _further_attention, "mixes_steps": not self.causal}
         flags["products"] = 4 * T * D * D + 2 * T * T * D
         return Built(title, *pair, params, settings, flags)
+
+
+def _further_attention(x, past, W, b, Wo, bo, attention_param, dropout_param=None):
+    return A.multi_head_attention_step(x, past, W, b, Wo, bo, attention_param)  # it drops nothing
 
 
 @dataclass(frozen=True)
@@ -341,7 +351,7 @@ class TransformerBlock:
         x + dropout(attention(norm(x)))     then     x + dropout(affine(gelu(affine(norm(x)))))
 
     hidden   the width of the inner affine layer (4 D)
-    dropout  the probability of dropping, at the end of both branches
+    dropout  the probability of dropping, of weights of the attention and at the end of both branches
     scale    of the first weights of what ends a branch; GPT-2 takes 1 / sqrt(number of branches)
     """
 
@@ -356,7 +366,7 @@ class TransformerBlock:
     def layers(self):
         """The two branches."""
         dropped = [Dropout(self.dropout)] if self.dropout else []
-        attention = SelfAttention(self.heads, self.causal, self.scale)
+        attention = SelfAttention(self.heads, self.causal, self.scale, self.dropout)
         up = TemporalAffine(self.hidden or 4 * self.width)
         down = TemporalAffine(self.width, self.scale)
         return [

@@ -171,6 +171,30 @@ def test_multi_head_attention_weights(rng, causal):
         np.testing.assert_allclose(weights[:, h], expected, rtol=1e-10, atol=1e-13)
 
 
+def with_dropout(arrays, heads=2, **param):
+    return A.multi_head_attention_forward(*arrays, {"heads": heads}, {"p": 0.3, **param})
+
+
+def test_dropout_drops_weights_and_keeps_their_mean():
+    """Zero queries weigh all steps alike, so one head with values of the identity shows the mask."""
+    T = 200
+    W = np.concatenate([np.zeros((T, 2 * T)), np.eye(T)], axis=1)
+    arrays = [np.eye(T)[None], W, np.zeros(3 * T), np.eye(T), np.zeros(T)]
+    out, cache = with_dropout(arrays, heads=1, mode="train", seed=0)
+    assert np.all((out == 0) | np.isclose(out, 1 / 0.7 / T))
+    assert (out == 0).mean() == pytest.approx(0.3, abs=0.01)
+    np.testing.assert_allclose(A.multi_head_attention_weights(cache), 1 / T, rtol=1e-12)
+
+
+def test_dropout_of_weights_follows_the_seed_and_is_for_training(rng):
+    arrays = [rng.standard_normal(shape) for shape in [(2, 5, 6), (6, 18), (18,), (6, 6), (6,)]]
+    plain, _ = A.multi_head_attention_forward(*arrays, {"heads": 2})
+    first, _ = with_dropout(arrays, mode="train", seed=0)
+    np.testing.assert_array_equal(with_dropout(arrays, mode="train", seed=0)[0], first)
+    assert np.all(with_dropout(arrays, mode="train", seed=1)[0] != first)
+    np.testing.assert_array_equal(with_dropout(arrays, mode="test")[0], plain)
+
+
 def test_attention_without_order_sees_a_set(rng):
     """Steps in another order give the results in that order; a causal mask tells them apart."""
     arrays = [rng.standard_normal(shape) for shape in [(2, 5, 6), (6, 18), (18,), (6, 6), (6,)]]
@@ -240,6 +264,8 @@ ERRORS = [
     (multi, (x, W, b, Wo, bo, {"heads": 0}), "heads = 0, expected a divisor of D = 6"),
     (multi, (x, W, b, Wo, bo, {"head": 2}), "Did you mean 'heads'?"),
     (multi, (x, W, b, Wo, bo, {}), "attention_param lacks 'heads'"),
+    (multi, (x, W, b, Wo, bo, {"heads": 2}, {"p": 1, "mode": "train"}), "p = 1, expected a number in"),
+    (multi, (x, W, b, Wo, bo, {"heads": 2}, {"p": 0.5}), "unknown mode None"),
     (multi, (x[0], W, b, Wo, bo, {"heads": 2}), "x has shape (4, 6), expected (N, T, D)"),
     (multi, (x, W.T, b, Wo, bo, {"heads": 2}), "so W should be (6, 18), not (18, 6)"),
     (multi, (x, W, b, Wo, bo[1:], {"heads": 2}), "so bo should be (6,), not (5,)"),

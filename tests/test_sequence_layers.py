@@ -127,6 +127,16 @@ ROWS = [
         1,
         [{"heads": 1, "causal": True, "mask": NOT_THE_FIFTH}],
     ),
+    *(
+        (
+            f"multi-head-dropout-{mode}",
+            *MULTI_HEAD,
+            [(N, T, 6), (6, 18), (18,), (6, 6), (6,)],
+            1,
+            [{"heads": 2, "causal": True}, {"p": 0.4, "mode": mode, "seed": 1}],
+        )
+        for mode in ("train", "test")
+    ),
     (
         "positions",
         A.position_embedding_forward,
@@ -280,6 +290,8 @@ class TestContract:
         out, grads, dout = run(forward, backward, arrays, settings)
         if not batched:
             pytest.skip("no argument is a batch")
+        if any(isinstance(s, dict) and s.get("mode") == "train" for s in settings):
+            pytest.skip("in training the examples of a batch share one mask")
         outs, dxs, sums = [], [], [0.0] * (len(arrays) - batched)
         for n in range(N):
             one = [a[n : n + 1] for a in arrays[:batched]]

@@ -365,6 +365,17 @@ def test_dropout_differs_from_branch_to_branch_and_step_to_step():
     assert net.loss(words(), labels())[0] != first
 
 
+def test_dropout_of_a_transformer_block_reaches_the_weights_of_its_attention():
+    """With nothing else dropped, the mask still changes from step to step, and generating has none."""
+    net = Net([Embedding(V, 4), SelfAttention(2, dropout=0.5), WordScores()], T, **SMALL)
+    first = net.loss(words(), labels())[0]
+    net.step = 1
+    assert net.loss(words(), labels())[0] != first
+    assert np.all(net.loss(words()) == net.loss(words()))
+    blocks = GPT(V, T, 6, 2, 3, dropout=0.5, **SMALL).layers
+    assert sum(len(layer.settings) == 2 for layer in blocks) == 2
+
+
 def test_a_residual_branch_is_added():
     net = Net([Residual([Affine(4)]), Affine(3)], 4, dtype=np.float64, seed=0)
     X, p = numbers(steps=2).reshape(5, 4), net.params
