@@ -11,6 +11,7 @@ import inspect
 import numpy as np
 
 from .. import layers as L
+from ..engine.checks import layer_of
 from ..engine.errors import check_range
 
 __all__ = ["DROPOUT", "PAIRS", "dropped", "named", "of_edition"]
@@ -40,10 +41,23 @@ def _with_course_cache(forward, backward):
 
     @functools.wraps(backward)
     def course_backward(dout, cache):
+        _check_cache(backward, cache, *signature.parameters)
         own = cache.own if getattr(cache, "maker", None) is forward else forward(*cache)[1]
         return backward(dout, own)
 
     return course_forward, course_backward
+
+
+def _check_cache(backward, cache, *parts):
+    """A cache must hold these parts, and not come from another layer; without parts it is an array."""
+    maker, is_tuple = getattr(cache, "maker", None), isinstance(cache, tuple | list)
+    foreign = maker is not None and layer_of(maker) != layer_of(backward)
+    if foreign or is_tuple != bool(parts) or (parts and len(cache) != len(parts)):
+        many = f"{len(cache)} parts" if is_tuple else f"a {type(cache).__name__}"
+        raise ValueError(
+            f"{backward.__name__}: the cache {f'of {maker.__name__}' if foreign else f'with {many}'} "
+            f"came, expected that of {layer_of(backward)}_forward, {', '.join(parts) or 'x'}."
+        )
 
 
 @functools.wraps(L.relu_forward)
@@ -51,6 +65,12 @@ def _relu_forward(x):
     x = np.asarray(x)
     out, _ = L.relu_forward(x)
     return out, x  # handgrad's backward asks where its cache is positive: of x and out the same
+
+
+@functools.wraps(L.relu_backward)
+def _relu_backward(dout, cache):
+    _check_cache(L.relu_backward, cache)
+    return L.relu_backward(dout, cache)
 
 
 # ---------------------------------------------------------------------------- dropout
@@ -89,6 +109,7 @@ def _dropout(p_keeps):
 
     @functools.wraps(L.dropout_backward)
     def dropout_backward(dout, cache):
+        _check_cache(L.dropout_backward, cache, "dropout_param", "mask")
         if isinstance(cache, Cache):
             return L.dropout_backward(dout, cache.own)
         (param, mask), dout = cache, np.asarray(dout)  # of a student's forward
@@ -109,7 +130,7 @@ def dropped(keep, who, name):
 
 PAIRS = {
     "affine": _with_course_cache(L.affine_forward, L.affine_backward),
-    "relu": (_relu_forward, L.relu_backward),
+    "relu": (_relu_forward, _relu_backward),
     "conv": _with_course_cache(L.conv_forward, L.conv_backward),
     "max_pool": _with_course_cache(L.max_pool_forward, L.max_pool_backward),
 }

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .checks import check_pair
+
 MOST_OUTPUTS = 300
 
 __all__ = ["Fact", "LayerBox", "LossBox", "ModelBox", "Raised", "floats", "raised"]
@@ -111,6 +113,7 @@ class LayerBox:
                 raise TypeError(
                     f"check_layer: {name} is a {type(f).__name__}, expected a function, not its result."
                 )
+        check_pair("check_layer", forward, backward)
         self._forward, self._backward, self.args = forward, backward, args
         self.title, self.who = name_of(forward), name_of(backward)
         self.names = names_of(forward, args)

@@ -1,6 +1,7 @@
 """Validation of the arguments of layers: settings, shapes and labels. Each refusal is a ValueError."""
 
 import math
+import re
 
 import numpy as np
 
@@ -15,9 +16,11 @@ __all__ = [
     "check_groups",
     "check_labels",
     "check_norm",
+    "check_pair",
     "check_targets",
     "conv_settings",
     "dropout_settings",
+    "layer_of",
     "pool_settings",
 ]
 
@@ -27,6 +30,22 @@ KEEP_HINT = (
     " p is the probability of dropping; where p was the probability of keeping "
     "(the course since 2018), pass 1 - p, and 0 for no dropout."
 )
+
+
+def layer_of(function):
+    """'conv' of conv_forward and of conv_backward_fast; the whole name of another function."""
+    return re.sub("_(forward|backward)(_.*)?$", "", getattr(function, "__name__", "?"))
+
+
+def check_pair(who, forward, backward):
+    """Two functions of handgrad must be of one layer; a user's may go with any."""
+    ours = [getattr(f, "__module__", None) or "" for f in (forward, backward)]
+    both_ours = all(name.split(".")[0] == __name__.split(".")[0] for name in ours)
+    if both_ours and layer_of(forward) != layer_of(backward):
+        raise ValueError(
+            f"{who}: {forward.__name__} and {backward.__name__} came, expected functions of one layer, "
+            f"such as {forward.__name__} and {layer_of(forward)}_backward."
+        )
 
 
 def check_dout(who, dout, shape, name="dout"):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .. import layers as L
+from ..engine.checks import check_pair
 from ..engine.errors import look_up
 
 __all__ = [
@@ -284,6 +285,7 @@ class Pair:
         for name in ("forward", "backward"):
             if not callable(getattr(self, name)):
                 raise ValueError(f"Pair: {name} = {getattr(self, name)!r}, expected a function.")
+        check_pair("Pair", self.forward, self.backward)
         params = self.params(shape, draw.rng) if self.params else {}
         settings = tuple(dict(s) if isinstance(s, dict) else s for s in self.settings)
         title = getattr(self.forward, "__name__", "pair").removesuffix("_forward").replace("_", " ")

@@ -62,6 +62,14 @@ CALLS = [  # the call, and what its message holds
     (lambda: check_layer(ROWS, L.relu_backward), "forward is a ndarray, expected a function, not its"),
     (lambda: check_layer(L.relu_forward, None, ROWS), "backward is a NoneType, expected a function"),
     (lambda: check_layer(L.relu_forward, L.relu_backward), "relu_forward got nothing, expected"),
+    (
+        lambda: check_layer(L.relu_forward, L.sigmoid_backward, ROWS),
+        "check_layer: relu_forward and sigmoid_backward came, expected .* relu_forward and relu_back",
+    ),
+    (
+        lambda: Net([(L.conv_forward, L.affine_backward)], (1, 6, 6)),
+        "layer 1: Pair: conv_forward and affine_backward came, expected .* conv_backward",
+    ),
     (lambda: check_loss(3.5, ROWS, [0, 1, 2]), "check_loss: loss is a float, expected a function"),
     (lambda: check_model(TwoLayerNet, X, Y), "check_model: model is the class TwoLayerNet, expected"),
     (lambda: check_model(DATA, X, Y), "check_model: model is a dict, expected an object with"),

@@ -93,6 +93,51 @@ def test_dropout_that_keeps_nothing():
         layers.DROPOUT[True][0](np.ones(3), {"mode": "train"})
 
 
+CACHES = {name: pair[0](*args)[1] for name, (pair, args) in ROWS.items()} | {
+    "relu": layers.PAIRS["relu"][0](np.ones(3))[1],
+    "dropout": layers.DROPOUT[True][0](np.ones(3), {"mode": "train", "p": 0.5})[1],
+    "two": (np.ones(3), np.ones(3)),
+}
+BACKWARDS = {name: pair[1] for name, pair in layers.PAIRS.items()} | {
+    "dropout": layers.DROPOUT[True][1]
+}
+
+
+@pytest.mark.parametrize(
+    ("backward", "cache", "said"),
+    [
+        ("affine", "relu", "with a ndarray came, expected that of affine_forward, x, w, b"),
+        ("affine", "conv", "of conv_forward came, expected that of affine_forward, x, w, b"),
+        ("affine", "two", "with 2 parts came, expected that of affine_forward, x, w, b"),
+        ("relu", "affine", "of affine_forward came, expected that of relu_forward, x"),
+        ("relu", "two", "with 2 parts came, expected that of relu_forward, x"),
+        (
+            "conv",
+            "max_pool_naive",
+            "of max_pool_forward_naive came, expected that of conv_forward, x, w",
+        ),
+        (
+            "max_pool",
+            "dropout",
+            "of dropout_forward came, expected that of max_pool_forward, x, pool_p",
+        ),
+        (
+            "dropout",
+            "max_pool",
+            "of max_pool_forward came, expected that of dropout_forward, dropout_p",
+        ),
+        (
+            "dropout",
+            "relu",
+            "with a ndarray came, expected that of dropout_forward, dropout_param, mask",
+        ),
+    ],
+)
+def test_a_cache_of_another_layer(backward, cache, said):
+    with pytest.raises(ValueError, match=f"^{backward}_backward: the cache {said}.*\\.$"):
+        BACKWARDS[backward](np.ones(3), CACHES[cache])
+
+
 # ---------------------------------------------------------------------------- windows, pictures
 
 

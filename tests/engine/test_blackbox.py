@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from handgrad import layers as L
 from handgrad.engine.blackbox import LayerBox, LossBox, ModelBox
 
 X, W = np.arange(1.0, 7).reshape(3, 2), np.array([[1.0, -2.0], [0.5, 3.0]])
@@ -143,3 +144,9 @@ def test_a_model_is_looked_at_in_float64_with_its_constant_parameters_moved():
     assert 0 < np.abs(box.point["b"]).max() < 0.1
     assert [(f.array, f.cause) for f in box.facts()] == [("X", "input changed")]
     np.testing.assert_array_equal(x, X)
+
+
+def test_functions_of_one_layer_and_a_users_own_are_taken():
+    x = np.ones((2, 3))
+    LayerBox(L.batchnorm_forward, L.batchnorm_backward_alt, (x, x[0], x[0], {"mode": "train"}))
+    LayerBox(lambda x: (x, x), L.relu_backward, (x,))
