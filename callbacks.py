@@ -78,7 +78,7 @@ class PrintLoss(Callback):
 
 
 class ProgressBar(Callback):
-    """A bar on stderr that counts images. show: None shows it in a terminal or a notebook."""
+    """A bar on stderr that counts examples. show: None shows it in a terminal or a notebook."""
 
     def __init__(self, show=None):
         self.show, self.bar = show, None
@@ -91,8 +91,8 @@ class ProgressBar(Callback):
 
         self.bar = tqdm(
             total=solver.num_epochs * solver.num_train,
-            initial=_images_seen(solver),
-            unit=" images",
+            initial=_examples_seen(solver),
+            unit=" images" if solver.X_train.ndim == 4 else " examples",
             mininterval=0.5,  # seconds: no notebook drowns
             dynamic_ncols=True,
         )
@@ -107,7 +107,7 @@ class ProgressBar(Callback):
         if solver.val_acc_history:
             shown[f"val_{solver.measure.label}"] = f"{solver.val_acc_history[-1]:.4f}"
         self.bar.set_postfix(shown, refresh=False)
-        self.bar.update(_images_seen(solver) - self.bar.n)
+        self.bar.update(_examples_seen(solver) - self.bar.n)
 
     def on_train_end(self, solver):
         solver.print_line = print
@@ -116,7 +116,7 @@ class ProgressBar(Callback):
             self.bar = None
 
 
-def _images_seen(solver):
+def _examples_seen(solver):
     of_this_epoch = min(solver.step_in_epoch * solver.batch_size, solver.num_train)
     return solver.epoch * solver.num_train + of_this_epoch
 
@@ -155,9 +155,12 @@ class MeasureAccuracy(Callback):
 
 
 def _others(solver, split):
-    """What was measured beside the measure itself."""
-    measured, label = solver.measured, solver.measure.label
-    return {f"{split}_{name}": value for name, value in measured.items() if name != label}
+    """What was measured besides what 'train_acc' and 'val_acc' hold: the measure itself, unless an
+    accuracy was measured, too.
+    """
+    measured = solver.measured
+    held = None if "acc" in measured else solver.measure.label
+    return {f"{split}_{name}": value for name, value in measured.items() if name != held}
 
 
 def _of_the_epoch(solver):

@@ -189,7 +189,9 @@ class Solver(Resumable):
         facts = html.table(("Solver",), [(fact,) for fact in self._facts()])
         if not self.history:
             return facts
-        head = [key.replace("acc", self.measure.label) for key in self.history[0]]
+        head, label = list(self.history[-1]), self.measure.label
+        if f"train_{label}" not in head:
+            head = [key.replace("acc", label) for key in head]
         rows = [map(html.shown, record.values()) for record in self.history[-20:]]
         return facts + html.table(head, rows, "the last 20 epochs" if len(self.history) > 20 else "")
 

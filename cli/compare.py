@@ -28,7 +28,7 @@ def add(commands):
         nargs="+",
         required=True,
         metavar="OPTION_OR_VALUE",
-        help="an option of train and the values it takes: learning-rate 0.1 0.01",
+        help="an option of train and the values it takes: learning-rate 0.1 0.01, or tied yes no",
     )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each value (default: 3)")
     parser.add_argument("--target", type=float, help="a validation accuracy to time")
@@ -75,7 +75,11 @@ def _parsed(option, value):
     name = option.lstrip("-").replace("-", "_")
     if name not in OPTIONS or name == "seed":
         raise ValueError(f"compare: --vary {option}, expected an option of the run or the model.")
-    return {name: getattr(parser.parse_args([f"--{option.lstrip('-')}", *value.split()]), name)}
+    typed = option.lstrip("-")
+    words = [f"--{typed}", *value.split()]
+    if value in ("yes", "no"):
+        words = [f"--{typed}" if value == "yes" else f"--no-{typed}"]
+    return {name: getattr(parser.parse_args(words), name)}
 
 
 def build_run(seed, **settings):

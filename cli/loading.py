@@ -7,8 +7,14 @@ from ..engine.errors import look_up
 __all__ = ["loaded"]
 
 # What the options are called in loaders. A loader without `data_dir` needs no files of the user's.
-KEYWORDS = {"data_dir": "data_dir", "text": "path", "context": "length", "stride": "stride"}
-REFUSED = ("text", "stride")  # where the loader does not take them
+KEYWORDS = {
+    "data_dir": "data_dir",
+    "text": "path",
+    "context": "length",
+    "stride": "stride",
+    "streams": "num_streams",
+}
+REFUSED = ("text", "stride", "streams")  # where the loader does not take them
 
 
 def loaded(loaders, settings):

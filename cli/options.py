@@ -1,5 +1,6 @@
 """The options of a run: tables of {name: what argparse is told}, which `train` and `compare` share."""
 
+from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from ..models import ACTIVATIONS, CELLS, INITIALIZERS, LOSSES, POOLS
@@ -43,6 +44,10 @@ RUN = {
         "help": "(default: the rule's own; for texts and adam 0.003, LanguageModel 0.005)",
     },
     "lr_decay": {"type": float, "help": f"its factor after each epoch {_default('lr_decay')}"},
+    "weight_decay": {
+        "type": float,
+        "help": "of adamw, on matrices and filters only (default: the rule's own, on all parameters)",
+    },
     "clip_norm": {
         "type": float,
         "help": "a longer gradient is shortened to this norm (default: never; for texts 1.0)",
@@ -68,9 +73,18 @@ MODEL = {
     "width": {"type": int, "help": "numbers a character"},
     "depth": {"type": int, "help": "blocks, or recurrent layers"},
     "heads": {"type": int, "help": "attention heads, a divisor of the width"},
+    "tied": {
+        "action": BooleanOptionalAction,
+        "help": "scores by the matrix of the embedding, or by one of their own (default: tied)",
+    },
     "cell": {"choices": [*CELLS]},
     "hidden_dim": {"type": int, "help": "hidden units of a layer"},
     "wordvec_dim": {"type": int, "help": "numbers a character (default: hidden-dim)"},
+    "streams": {
+        "type": int,
+        "help": "read the text in so many pieces side by side and carry the state of the recurrent "
+        "layers from window to window; the batch size is as many",
+    },
     "hidden_dims": {"type": int, "nargs": "*", "help": "widths of hidden affine layers"},
     "filters": {
         "type": _filter,

@@ -5,7 +5,7 @@ data, the net and the Solver.
 import contextlib
 import json
 
-from ..engine.errors import look_up, refuse_unknown
+from ..engine.errors import check_range, look_up, refuse_unknown
 from ..models.net import keywords
 from . import images, texts
 from .options import DATA, MODEL, RUN, flag
@@ -27,6 +27,8 @@ def settings_of(given):
     given = {name: given[name] for name in OPTIONS if given.get(name) is not None}
     if "text" in given:
         given = {"data": "text"} | given
+    if "streams" in given:
+        given = {"batch_size": given["streams"]} | given
     kind = OF_DATA.get(given.get("data")) or OF_MODEL.get(given.get("model"), images)
     defaults = kind.DEFAULTS | kind.RUN_DEFAULTS.get(given.get("model"), {})
     if given.get("update_rule", defaults["update_rule"]) != defaults["update_rule"]:
@@ -102,16 +104,16 @@ def solver_of(settings, data, folder=None, quiet=True, comm=None):
     """The Solver of a run's settings; with a folder, its checkpoints are there."""
     from ..solver import Solver
 
-    rate = settings["learning_rate"]
     return Solver(
         build_model(settings, data),
         data,
         update_rule=settings["update_rule"],
-        optim_config={} if rate is None else {"learning_rate": rate},
+        optim_config=_optim_config(settings),
         lr_decay=settings["lr_decay"],
         clip_norm=settings.get("clip_norm"),
         batch_size=settings["batch_size"],
         num_epochs=settings["epochs"],
+        sampling="sequential" if "streams" in settings else "permutation",
         print_every=0,
         verbose=not quiet,
         checkpoint_name=folder and folder / "checkpoint",
@@ -119,3 +121,14 @@ def solver_of(settings, data, folder=None, quiet=True, comm=None):
         comm=comm,
         seed=settings["seed"],
     )
+
+
+def _optim_config(settings):
+    rule, rate = settings["update_rule"], settings["learning_rate"]
+    config = {} if rate is None else {"learning_rate": rate}
+    if "weight_decay" not in settings:
+        return config
+    if rule != "adamw":
+        raise ValueError(f"{rule} takes no --weight-decay; expected --update-rule adamw.")
+    check_range("adamw", "weight_decay", settings["weight_decay"], 0, float("inf"), open_high=True)
+    return config | {"weight_decay": settings["weight_decay"], "least_ndim": 2}

@@ -51,20 +51,40 @@ SHOWN = {"temperature": 0.8, "seed": 0}  # how samples in reports are drawn
 
 def load(settings):
     """The data, and what they add to the settings: the characters, and the length of a window."""
-    settings = {"context": CONTEXT, **settings} if settings["data"] not in LINES else settings
-    data = loaded(DATA_SETS, settings)
+    _check_streams(settings)
+    chosen = settings["data"] in LINES or settings.keys() & {"stride", "streams"}
+    every = {} if chosen else {"stride": 1}
+    context = {} if settings["data"] in LINES else {"context": CONTEXT}
+    data = loaded(DATA_SETS, every | context | settings)
     found = {"vocabulary": data["vocabulary"].characters, "context": data["X_train"].shape[1]}
-    if settings["data"] in LINES:
-        return data, found
-    if "stride" not in settings:
-        found["stride"] = max(1, min(found["context"], data["X_train"].size // WINDOWS))
-        data = loaded(DATA_SETS, settings | found)
+    if every:
+        side_by_side = data["X_train"][:: found["context"]]
+        found["stride"] = max(1, min(found["context"], side_by_side.size // WINDOWS))
+        data |= {name: data[name][:: found["stride"]] for name in ("X_train", "y_train")}
     return data, found
+
+
+def _check_streams(settings):
+    if "streams" not in settings:
+        return
+    streams, batch_size = settings["streams"], settings["batch_size"]
+    if settings["model"] != "LanguageModel":
+        raise ValueError(
+            f"{settings['model']} takes no --streams, since it has no state to carry; expected "
+            "--model LanguageModel."
+        )
+    if batch_size != streams:
+        raise ValueError(
+            f"--streams {streams} with --batch-size {batch_size}; expected the same, or no "
+            "--batch-size, since a batch has a window of each stream."
+        )
+    if "stride" in settings:
+        raise ValueError("--streams takes no --stride, since each window begins where one ended.")
 
 
 def sizes(settings, data=None):
     """The arguments of a net that the data decide. They are in the settings."""
-    return {"vocab_size": len(settings["vocabulary"])}
+    return {"vocab_size": len(settings["vocabulary"]), "context": settings["context"]}
 
 
 def callbacks(settings):

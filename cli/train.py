@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import csv
+import itertools
 import json
 from datetime import datetime
 from pathlib import Path
@@ -67,11 +68,9 @@ def run(args):
             solver = solver_of(settings, data, folder, args.quiet, comm)
         if args.resume:
             solver.load_checkpoint(folder / "checkpoint.npz")
-            # A kill may have come after the checkpoint of the last epoch, and before its history.
-            if solver.history:
-                _write_history(folder / "history.csv", solver.history)
         _write_json(folder / "settings.json", settings)
-        for _ in solver.epochs():
+        # A kill may have come after the checkpoint of the last epoch, and before its history.
+        for _ in itertools.chain(solver.history[-1:], solver.epochs()):
             _write_history(folder / "history.csv", solver.history)
         _report(settings, solver, data, folder)
     if comm is not None:
@@ -142,6 +141,6 @@ def _write_json(path, content):
 
 def _write_history(path, history):
     with written_whole(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, history[0])
+        writer = csv.DictWriter(file, history[-1])
         writer.writeheader()
         writer.writerows(history)

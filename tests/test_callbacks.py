@@ -268,7 +268,14 @@ def test_a_checkpoint_name_may_have_its_ending(blobs, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.npz", "two.npz"]
 
 
-def test_the_bar_counts_images_and_goes_on_where_it_was(blobs, capsys):
+@pytest.mark.parametrize(("shape", "unit"), [((1, 1, 5), "images/s"), ((5,), "examples/s")])
+def test_the_bar_says_what_it_counts(shape, unit, blobs, capsys):
+    data = {k: v.reshape(-1, *shape) if k.startswith("X") else v for k, v in blobs.items()}
+    solve(data, progress=True, verbose=True, num_epochs=1).train()
+    assert unit in capsys.readouterr().err
+
+
+def test_the_bar_counts_examples_and_goes_on_where_it_was(blobs, capsys):
     bar = ProgressBar(show=True)
     solver = solve(blobs, callbacks=[bar], verbose=True, print_every=0, batch_size=30)
     counts = []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.special
 from handgrad.cli import gradcheck, main, texts
-from handgrad.cli.settings import build_model, checked_settings, settings_of
+from handgrad.cli.settings import build_model, checked_settings, load, settings_of, solver_of
 from handgrad.data_utils import Characters, load_text
 from handgrad.models import MODELS, SEQUENCE_MODELS
 from handgrad.solver import load_params
@@ -22,11 +22,19 @@ SMALL = {
     "LanguageModel": ["--hidden-dim", "8", "--cell", "gru", "--dropout", "0.2"],
 }
 COUNTS = ["--context", "8", "--batch-size", "50", "--quiet"]
+STREAMS = ["--streams", "5", "--batch-size", "5"]
 
 
 def train(text, out, *more, model="GPT"):
     command = ["train", "--text", str(text), "--out", str(out), "--model", model]
     return main([*command, *SMALL[model], *COUNTS, *map(str, more)])
+
+
+def solver_for(text, **given):
+    """What the command line would train."""
+    settings = settings_of({"text": str(text), "context": 8, **given})
+    data = load(settings)
+    return solver_of(settings, data, quiet=True)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +81,10 @@ def test_a_run_folder_holds_everything(run, text):
     with open(run / "history.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]
-    assert {"val_perplexity", "val_nats"} <= rows[0].keys()
+    for row in rows:
+        assert float(row["val_bits"]) == pytest.approx(float(row["val_nats"]) / math.log(2))
+        assert float(row["val_perplexity"]) == pytest.approx(2 ** float(row["val_bits"]))
+        assert 0 < float(row["val_acc"]) < 1 < float(row["val_bits"])
 
 
 def test_the_report_tells_what_the_loss_is_on_validation(run, text):
@@ -98,11 +109,13 @@ def test_a_loud_run_shows_text_after_each_epoch(text, tmp_path, capsys):
     assert len([line for line in said.splitlines() if line.startswith("    ")]) == 2
 
 
-@pytest.mark.parametrize("model", SMALL)
-def test_resume_is_the_same_as_never_having_stopped(model, text, tmp_path):
+@pytest.mark.parametrize(
+    ("model", "more"), [("GPT", ["--no-tied"]), ("LanguageModel", []), ("LanguageModel", STREAMS)]
+)
+def test_resume_is_the_same_as_never_having_stopped(model, more, text, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train(text, whole, "--epochs", 2, model=model) == 0
-    assert train(text, parts, "--epochs", 1, model=model) == 0
+    assert train(text, whole, "--epochs", 2, *more, model=model) == 0
+    assert train(text, parts, "--epochs", 1, *more, model=model) == 0
     assert main(["train", "--resume", str(parts), "--epochs", "2", "--quiet"]) == 0
     with np.load(whole / "checkpoint.npz") as a, np.load(parts / "checkpoint.npz") as b:
         for name in a.files:
@@ -138,6 +151,39 @@ def test_clip_norm_is_a_setting(text, tmp_path):
         np.testing.assert_allclose(trained.params[name], first, rtol=0, atol=1e-12)
 
 
+GIVEN = dict(model="GPT", width=8, depth=1, heads=2)
+
+
+def test_streams_are_read_side_by_side(text):
+    """Each row of a batch begins where the row of the batch before ended; so the states are carried."""
+    solver = solver_for(text, model="LanguageModel", streams=5)
+    assert (solver.batch_size, solver.model.streams, solver.sampling) == (5, 5, "sequential")
+    X, y = solver.X_train, solver.y_train
+    np.testing.assert_array_equal(X[5:, 0], y[:-5, -1])
+
+
+def test_weight_decay_shrinks_matrices_alone(text):
+    """Where the gradient is cut to nothing, a step on the whole text is the decay."""
+    rule = dict(update_rule="adamw", learning_rate=0.1, weight_decay=0.5, clip_norm=1e-30)
+    solver = solver_for(text, **GIVEN, **rule, batch_size=550, stride=2, epochs=1)
+    first = dict(solver.model.params)
+    solver.train()
+    assert solver.iteration == 1
+    for name, p in solver.model.params.items():
+        np.testing.assert_allclose(p, first[name] * (0.95 if p.ndim > 1 else 1), rtol=1e-6, atol=1e-20)
+
+
+@pytest.mark.parametrize(("given", "parts"), [({}, 1), ({"tied": True}, 1), ({"tied": False}, 2)])
+def test_tied_scores_share_the_matrix_of_the_embedding(given, parts, text):
+    solver = solver_for(text, **GIVEN, **given)
+    V = len(set(LINE))
+    assert sum(p.shape in ((V, 8), (8, V)) for p in solver.model.params.values()) == parts
+
+
+def test_a_gpt_has_as_many_positions_as_a_window_has_characters(text):
+    assert solver_for(text, **GIVEN, context=100).model.memory == 100
+
+
 DEFAULTS = [
     ({}, ("LeNet5", "digits", None, None)),
     ({"data": "text"}, ("GPT", "text", 3e-3, 1.0)),
@@ -161,10 +207,22 @@ def test_what_is_not_given_fits_what_is(given, expected):
 def test_an_epoch_of_a_short_text_has_windows_enough(characters, stride, tmp_path):
     path = tmp_path / "text"
     path.write_text((characters // len(LINE) + 1) * LINE)
-    _, found = texts.load({"data": "text", "text": path})
+    data, found = texts.load({"data": "text", "text": path})
     assert found["stride"] == stride
+    expected = load_text(path, stride=stride)
+    for name in ("X_train", "y_train", "X_val", "y_val"):
+        np.testing.assert_array_equal(data[name], expected[name])
 
 
+def test_a_text_is_read_once(text, monkeypatch):
+    calls = []
+    read = lambda length, stride: calls.append(stride) or load_text(text, length, stride)  # noqa: E731
+    monkeypatch.setitem(texts.DATA_SETS, "text", read)
+    texts.load({"data": "text", "context": 8})
+    assert calls == [1]
+
+
+RECURRENT = ["--model", "LanguageModel"]
 MISTAKES = [
     (["--text", "short"], "expected words (T,) with T above length = 64"),
     (["--text", "empty"], "expected words (T,) with T above length = 64"),
@@ -178,6 +236,25 @@ MISTAKES = [
     (["--stride", "0"], "stride = 0"),
     (["--context", "0"], "length = 0"),
     (["--clip-norm", "0"], "clip_norm = 0"),
+    (["--weight-decay", "0.1"], "adam takes no --weight-decay; expected --update-rule adamw"),
+    (
+        ["--weight-decay", "-1", "--update-rule", "adamw"],
+        "weight_decay = -1.0, expected a number in [0",
+    ),
+    (
+        ["--streams", "8"],
+        "GPT takes no --streams, since it has no state to carry; expected --model Lang",
+    ),
+    (
+        [*RECURRENT, "--streams", "8", "--batch-size", "4"],
+        "--streams 8 with --batch-size 4; expected the",
+    ),
+    ([*RECURRENT, "--streams", "8", "--stride", "4"], "--streams takes no --stride, since each window"),
+    ([*RECURRENT, "--streams", "0"], "count = 0"),
+    ([*RECURRENT, "--streams", "9999"], "expected words (T,) with T above count * length = 9999 * 64"),
+    ([*RECURRENT, "--data", "names", "--data-dir", ".", "--streams", "2"], "names takes no --streams"),
+    (["--model", "LeNet5", "--data", "digits", "--streams", "8"], "--data digits takes no --streams"),
+    ([*RECURRENT, "--no-tied"], "LanguageModel takes no --tied"),
     (["--data", "shakespeare", "--text", "short"], "--data shakespeare takes no --text"),
     (["--data", "shakespeare", "--data-dir", "."], "handgrad download shakespeare"),
     (["--data", "names", "--stride", "2"], "--data names takes no --stride"),
@@ -214,6 +291,18 @@ def test_compare(text, tmp_path, capsys):
     assert "model LanguageModel" in said
     assert "test bits a word" in said
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_compare_of_a_flag(text, tmp_path, capsys):
+    options = ["--text", str(text), "--context", "8", "--out", str(tmp_path), "--seeds", "1"]
+    assert (
+        main(["compare", "--vary", "tied", "yes", "no", *SMALL["GPT"], *options, "--epochs", "1"]) == 0
+    )
+    said = capsys.readouterr().out
+    assert "tied yes" in said
+    assert "tied no" in said
+    runs = [json.loads(path.read_text())["given"] for path in (tmp_path / "runs").glob("*.json")]
+    assert {run["tied"] for run in runs} == {"True", "False"}
 
 
 # ---------------------------------------------------------------------------- generate

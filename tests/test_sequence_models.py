@@ -407,6 +407,8 @@ def test_a_solver_trains_a_language_model_and_the_workers_change_no_bit():
         solver = Solver(model, data, **rule, batch_size=16, verbose=False, seed=0, workers=count)
         solver.train()
         assert solver.history[-1]["val_acc"] == 1
+        assert solver.history[-1]["val_bits"] == solver.val_acc_history[-1]
+        assert all(f"<th>val_{name}</th>" in solver._repr_html_() for name in ("acc", "bits"))
         assert solver.best_val_acc == min(solver.val_acc_history) < 0.3  # bits a word
         trained.append(model.params)
     for name, p in trained[0].items():

@@ -103,7 +103,7 @@ def test_the_bar_shows_what_it_should(blobs, capsys):
     solve(blobs, verbose=True, progress=True, num_epochs=1).train()
     shown = capsys.readouterr().err
     assert "epoch 1/1" in shown
-    assert "images/s" in shown
+    assert "examples/s" in shown
     assert "loss=" in shown
     assert shown.count("\r") < 20
 
