@@ -267,9 +267,8 @@ class Solver(Resumable):
         batches = iter(batches)
         batch = self._later(next(batches, None), self.iteration)
         while batch is not None and not self.stop_training:
-            X, y = batch.result()
-            batch = self._later(next(batches, None), self.iteration + 1)
-            self._step(X, y, batch if self._may_prepare(batch) else contextlib.nullcontext())
+            current, batch = [*batch.result()], self._later(next(batches, None), self.iteration + 1)
+            self._step(current, batch if self._may_prepare(batch) else contextlib.nullcontext())
             yield
 
     def _later(self, index, iteration):
@@ -294,8 +293,11 @@ class Solver(Resumable):
         is_measured = step == 1 or (every and step % every == 0)
         return batch is not None and self.augment is None and not is_measured
 
-    def _step(self, X, y, beside):
-        """One gradient and one update of every parameter. Broken off, it is done or not done at all."""
+    def _step(self, batch, beside):
+        """One gradient and one update of every parameter. Broken off, it is done or not done at all.
+
+        batch: a list [X, y], which is emptied.
+        """
         step = self.iteration
         self.begin_step()
         if hasattr(self.model, "step"):
@@ -303,10 +305,11 @@ class Solver(Resumable):
         if self.streams and self.step_in_epoch == 0:
             self.model.carried = self.model.at_rest()
         with beside:
-            loss, grads = self.model.loss(X, y)
+            loss, grads = self.model.loss(*batch)
         rate = self.learning_rate_at(step, self.epoch)
         if not np.isfinite(loss):
-            self._refuse(float(loss), X, y, grads, rate)
+            self._refuse(float(loss), *batch, grads, rate)
+        batch.clear()  # the update can use its memory, which the cache still holds
         if step == 0:
             diagnosis.check_gradients(self.trainable, grads)
         self.end_step(float(loss), *self._updated(grads, rate))

@@ -38,7 +38,7 @@ class Solver(solver.Solver):
         for _ in batches:
             index = np.random.choice(self.num_train, self.batch_size)
             X = self.transform(self.X_train[index])
-            self._step(X, self.y_train[index], contextlib.nullcontext())
+            self._step([X, self.y_train[index]], contextlib.nullcontext())
             yield
             if self.stop_training:
                 return

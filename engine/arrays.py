@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 HALF = np.dtype(np.float16)
-WHOLE = {"e": np.int16, "f": np.int32, "d": np.int64}  # integers as wide as float16, float32, float64
+WHOLE = {char: np.dtype(f"i{np.dtype(char).itemsize}") for char in "efd"}  # integers as wide as floats
 
 
 def as_float(who, name, a):

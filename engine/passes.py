@@ -73,7 +73,7 @@ class Passes:
     def predict(self, X, layers):
         """The output of the first `layers` layers at test time, part by part."""
         parts = self._parts(len(X))
-        with undivided(self._is_apart(parts)):
+        with self._products_of(parts):
             outs = run(lambda part: self.chain.predict(X[part], range(layers)), parts)
         return outs[0] if len(outs) == 1 else np.concatenate(outs)
 
@@ -84,12 +84,13 @@ class Passes:
         """
         share = X.share if isinstance(X, Parts) else None
         parts = self._parts(len(X)) if share is None else share.mine
-        with undivided(self._is_apart(parts, share)):
+        with self._products_of(parts, share):
             return self._there_and_back(X, y, parts, share)
 
-    def _is_apart(self, parts, share=None):
-        """Whether products belong to a part. Of images this makes no difference: theirs are stacks."""
-        return self.examples == "sequences" and (share is not None or len(parts) > 1)
+    def _products_of(self, parts, share=None):
+        """Inside, a product of a part of sequences is not shared out. Those of images are stacks."""
+        is_apart = self.examples == "sequences" and (share is not None or len(parts) > 1)
+        return undivided() if is_apart else contextlib.nullcontext()
 
     def _there_and_back(self, X, y, parts, share):
         *stages, turn = self._stages(share, parts)

@@ -145,7 +145,8 @@ class Chain:
                 return None, grads
             kept += layer.joins * [dout]
             skip_dx = {"need_dx": False} if k == self.bottom and layer.can_skip_dx else {}
-            dout, *dparams = _as_tuple(layer.backward(dout, cache, **skip_dx))
+            result = layer.backward(dout, cache, **skip_dx)
+            dout, *dparams = result if isinstance(result, tuple) else (result,)
             for name, grad in zip(layer.names, dparams, strict=True):
                 grads[name] = grads[name] + grad if name in grads else grad
             for _ in range(layer.forks):
@@ -170,9 +171,11 @@ class Chain:
         """What the forward of layer k gets. state: at which it begins; in training a carried one."""
         if mode == "train" and k in self.carried:
             state = self.carried[k][start : start + len(x)]
-        parameters = [self.params[name] for name in self.layers[k].names]
-        settings = [self._of_this_pass(s, k, mode, start, state) for s in self.layers[k].settings]
-        return x, *parameters, *settings
+        layer = self.layers[k]
+        settings = layer.settings and [
+            self._of_this_pass(s, k, mode, start, state) for s in layer.settings
+        ]
+        return x, *map(self.params.__getitem__, layer.names), *settings
 
     def call(self, k, x, mode, start=0, state=None):
         """Output and cache of layer k, whose name is put before what it refuses."""
@@ -199,7 +202,3 @@ class Chain:
         if isinstance(setting, dict) and "mode" in setting:
             setting["mode"] = mode  # in place: batch norm keeps its running statistics in this dict
         return setting
-
-
-def _as_tuple(grads):
-    return grads if isinstance(grads, tuple) else (grads,)
