@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from .engine.arrays import as_float, as_floats, cast, logistic, plus, widened
+from .engine.arrays import as_float, as_floats, cast, logistic, plus, row_products, row_sums, widened
 from .engine.checks import check_dout, dropout_settings
 from .engine.products import matmul
 from .engine.randomness import dropout_mask
@@ -133,14 +133,14 @@ def softmax_backward(dout, cache):
     out = cache
     dout = check_dout("softmax_backward", dout, out.shape)
     wide = widened(out)
-    return cast(wide * (dout - (dout * wide).sum(axis=-1, keepdims=True)), out.dtype)
+    return cast(wide * (dout - row_products(dout, wide)), out.dtype)
 
 
 def _softmax(x):
     """Softmax over the last axis, a fresh array. An entry of -inf gives exactly 0."""
     p = x - x.real.max(axis=-1, keepdims=True, initial=-np.inf)
     np.exp(p, out=p)
-    p /= p.sum(axis=-1, keepdims=True)
+    p /= row_sums(p)
     return p
 
 
@@ -155,7 +155,7 @@ def rmsnorm_forward(x, gamma, rms_param):
     x, gamma = as_floats("rmsnorm_forward", x=x, gamma=gamma)
     eps = check_rmsnorm("rmsnorm_forward", x, gamma, rms_param)
     wide = widened(x)
-    s = 1 / np.sqrt(_mean(wide * wide) + eps)  # (..., 1)
+    s = 1 / np.sqrt(_mean_product(wide, wide) + eps)  # (..., 1)
     xhat = wide * s
     return cast(xhat * gamma, np.result_type(x, gamma)), (xhat, s, gamma, x.dtype)
 
@@ -172,12 +172,12 @@ def rmsnorm_backward(dout, cache):
     dout = widened(check_dout("rmsnorm_backward", dout, xhat.shape))
     dgamma = (dout * xhat).sum(axis=tuple(range(dout.ndim - 1)))
     dxhat = dout * gamma
-    dx = s * (dxhat - xhat * _mean(dxhat * xhat))
+    dx = s * (dxhat - xhat * _mean_product(dxhat, xhat))
     return cast(dx, dtype), cast(dgamma, gamma.dtype)
 
 
-def _mean(x):
-    return x.sum(axis=-1, keepdims=True) / max(1, x.shape[-1])
+def _mean_product(a, b):
+    return row_products(a, b) / max(1, a.shape[-1])
 
 
 # ---------------------------------------------------------------------------- attention
@@ -233,7 +233,7 @@ def _attend_backward(dout, q, k, v, p, out, dq=None, dk=None, dv=None, drop=None
     scale = 1 / math.sqrt(q.shape[-1])
     dv = np.matmul(_times(p, drop).swapaxes(-1, -2), dout, out=dv)
     dscore = _times(np.matmul(dout, v.swapaxes(-1, -2)), drop)  # so far dp
-    dscore -= (dout * out).sum(axis=-1, keepdims=True)
+    dscore -= row_products(dout, out)
     dscore *= p
     dscore *= scale
     dq = np.matmul(dscore, k, out=dq)

@@ -66,6 +66,8 @@ from .engine.arrays import (
     kept_where,
     plus,
     positive_part,
+    row_products,
+    row_sums,
     spread,
     widened,
 )
@@ -479,7 +481,7 @@ def layernorm_forward(x, gamma, beta, ln_param):
     by_step = lies_by_step(x)
     rows = as_rows(x, by_step) if x.ndim > 2 else x
     check_norm("layernorm_forward", rows, gamma, beta, ln_param, ndim=2)
-    out, cache = _normalize(rows, gamma, beta, ln_param, rows.shape, axes=(1,))
+    out, cache = _normalize(rows, gamma, beta, ln_param, rows.shape, _mean_of_row)
     return as_sequences(out, x.shape, by_step), (cache, x.shape, by_step)
 
 
@@ -501,7 +503,7 @@ def spatial_groupnorm_forward(x, gamma, beta, G, gn_param):
     check_norm("spatial_groupnorm_forward", x, gamma, beta, gn_param, ndim=4)
     N, C, H, W = x.shape
     check_groups("spatial_groupnorm_forward", G, C)
-    return _normalize(x, gamma, beta, gn_param, (N, G, C // G, H, W), axes=(2, 3, 4))
+    return _normalize(x, gamma, beta, gn_param, (N, G, C // G, H, W), _mean_of_group)
 
 
 def spatial_groupnorm_backward(dout, cache):
@@ -509,32 +511,39 @@ def spatial_groupnorm_backward(dout, cache):
     return _normalize_backward("spatial_groupnorm_backward", dout, cache)
 
 
-def _normalize(x, gamma, beta, param, shape, axes):
-    """Layer and group norm: each example by itself. The numbers that share a mean are those that lie
-    along `axes` of x seen in `shape`.
+def _normalize(x, gamma, beta, param, shape, mean):
+    """Layer and group norm: each example by itself.
+
+    mean(a), and mean(a, b) of a * b: over the numbers of x, seen in `shape`, that share a mean.
     """
-    dtype, eps = x.dtype, float(param.get("eps", 1e-5))
-    groups = widened(x).reshape(shape)
-    c = groups - _mean(groups, axes)
-    s = 1 / np.sqrt(_mean(c * c, axes) + eps)
+    dtype, eps, groups = x.dtype, float(param.get("eps", 1e-5)), widened(x).reshape(shape)
+    c = groups - mean(groups)
+    s = 1 / np.sqrt(mean(c, c) + eps)
     xhat = c * s
     out = xhat.reshape(x.shape)
-    out = out * spread(gamma, out) + spread(beta, out)
-    return cast(out, dtype), (xhat, s, gamma, beta.dtype, axes, x.shape, dtype)
+    out = plus(out * spread(gamma, out), spread(beta, out))
+    return cast(out, dtype), (xhat, s, gamma, beta.dtype, mean, x.shape, dtype)
 
 
 def _normalize_backward(who, dout, cache):
-    xhat, s, gamma, beta_dtype, axes, x_shape, dtype = cache
+    xhat, s, gamma, beta_dtype, mean, x_shape, dtype = cache
     dout = widened(check_dout(who, dout, x_shape))
     dgamma = feature_products(dout, xhat.reshape(x_shape)).reshape(gamma.shape)
     dbeta = feature_sums(dout).reshape(gamma.shape)
     dxhat = (dout * spread(gamma, dout)).reshape(xhat.shape)
-    dx = s * (dxhat - _mean(dxhat, axes) - xhat * _mean(dxhat * xhat, axes))
+    dx = s * (dxhat - mean(dxhat) - xhat * mean(dxhat, xhat))
     return cast(dx.reshape(x_shape), dtype), cast(dgamma, gamma.dtype), cast(dbeta, beta_dtype)
 
 
-def _mean(x, axes):
-    return x.sum(axis=axes, keepdims=True) / max(1, math.prod(x.shape[a] for a in axes))
+def _mean_of_row(a, b=None):
+    """(N, D) to (N, 1)."""
+    return (row_sums(a) if b is None else row_products(a, b)) / max(1, a.shape[1])
+
+
+def _mean_of_group(a, b=None):
+    """(N, G, C / G, H, W) to (N, G, 1, 1, 1)."""
+    a = a if b is None else a * b
+    return a.sum(axis=(2, 3, 4), keepdims=True) / max(1, math.prod(a.shape[2:]))
 
 
 # ---------------------------------------------------------------------------- convolution

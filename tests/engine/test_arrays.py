@@ -14,6 +14,8 @@ from handgrad.engine.arrays import (
     logistic,
     plus,
     positive_part,
+    row_products,
+    row_sums,
     spread,
     times_mask,
     widened,
@@ -87,6 +89,17 @@ def test_sums_for_each_feature(order):
     np.testing.assert_array_equal(feature_sums(a), a.sum(axis=(0, 2, 3)))
     np.testing.assert_array_equal(feature_products(a, b), (a * b).sum(axis=(0, 2, 3)))
     np.testing.assert_array_equal(feature_sums(a[:, :, 0, 0]), a[:, :, 0, 0].sum(axis=0))
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 3, 4), (3, 0), (0, 4)])
+@pytest.mark.parametrize("dtype", FLOATS[1:])
+def test_sums_for_each_row(dtype, shape):
+    rng, unit = np.random.default_rng(0), 1 + 2j if np.dtype(dtype).kind == "c" else 1
+    a, b = ((rng.integers(-9, 9, shape) * unit).astype(dtype) for _ in range(2))
+    for x, y in ((a, b), (np.asfortranarray(a), b[..., ::-1])):
+        np.testing.assert_array_equal(row_sums(x), x.sum(axis=-1, keepdims=True), strict=True)
+        expected = (x * y).sum(axis=-1, keepdims=True)  # no conjugates
+        np.testing.assert_array_equal(row_products(x, y), expected, strict=True)
 
 
 def test_floats_stay_as_they_are():
