@@ -73,7 +73,9 @@ def unknown(case):
             0,
         )
     if not case.known.any():
-        return Finding("Forward is not finite here.", "Choose a point where forward is finite.", 0)
+        return Finding(
+            "Forward is not finite here, or a step away.", "Choose a point where it is finite.", 0
+        )
     words = f"{count(case.wrong)} are wrong{case.where(case.wrong)}: {case.at(case.wrong)}."
     advice = "Derive the gradient of this entry again, on paper, for the smallest shapes."
     return Finding(words + _direction(case) + _by_output(case) + _not_linear(case), advice, 0)

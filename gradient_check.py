@@ -428,8 +428,12 @@ class Comparison:
             return Row(derivative.name, grad.shape, *numbers, tolerance=derivative.tolerance)
 
         slope, may_kink = derivative.along(direction)
-        row = compared(float(np.sum(slope * dout)))
-        if 1e-10 < row.error < 1e-6:
+        if derivative.method != COMPLEX_STEP:
+            lost = derivative.lost * float(np.linalg.norm(slope * dout))
+            scale = max(scale, lost / derivative.tolerance)
+        row = compared(float(np.sum(slope * dout)), scale)
+        off = abs(written - row.numeric)
+        if 1e-10 < row.error and (row.error < 1e-6 or off < derivative.bound):
             noise = self._rounding(derivative.name, written, direction)
             row = compared(row.numeric, max(scale, noise / derivative.tolerance))
         if row.passed or not may_kink:

@@ -21,7 +21,11 @@ class Derivative:
 
     method     COMPLEX_STEP if the function takes it, else CENTRAL
     tolerance  how far a right gradient may be from it, relatively
-    noise      the rounding error of its numbers, for outputs that are weighted by `weights`
+    noise      the rounding error of its numbers, for outputs that are weighted by `weights`. A loss
+               near 0 has that of a number near 1, such as the probability of a right class.
+    bound      how large it may become where a large number of another array is a factor
+    lost       the share of a difference that is lost because x + h is rounded: of a large x few digits
+               of h are left
 
     Give `method` if it is known, as for a function that differs little from another.
     """
@@ -33,11 +37,14 @@ class Derivative:
         self.single = self.eps > 1e-10
         self.h = 1e-2 if self.single else 1e-5
         self._here, self._size = out.astype(np.float64), float(np.linalg.norm(out))
+        self.lost = min(0.1, 4 * self.eps * _largest(point[name]) / self.h)
         if method is None:
             method = CENTRAL if self.single or not self._takes_complex() else COMPLEX_STEP
         self.method, takes_complex = method, method == COMPLEX_STEP
         self.tolerance = 1e-10 if takes_complex else 3e-2 if self.single else 1e-5
-        self.noise = 0.0 if takes_complex else 10 * self.eps * np.linalg.norm(out * weights) / self.h
+        size = max(float(np.linalg.norm(out * weights)), float(out.ndim == 0))  # a loss adds 1 - p
+        self.noise = 10 * self.eps * size / (1 if takes_complex else self.h)
+        self.bound = self.noise * max(_largest(a) for a in point.values())
 
     def along(self, direction):
         """The derivative of out, shaped as out, and whether a kink may lie there."""
@@ -69,16 +76,23 @@ class Derivative:
         return (left, right) if is_kink else None
 
     def _at(self, step):
-        return np.array(self.f({**self.point, self.name: self.point[self.name] + step}), np.float64)
+        with np.errstate(invalid="ignore", divide="ignore"):  # a step may leave the domain, as of log
+            return np.array(self.f({**self.point, self.name: self.point[self.name] + step}), np.float64)
 
     def _takes_complex(self):
         direction = np.random.default_rng(0).standard_normal(self.point[self.name].shape)
         direction /= max(1.0, float(np.linalg.norm(direction)))
         exact = self._complex_step(direction)
-        return exact is not None and any(
-            self._agree(exact, self.central(direction, h), h)
-            for h in (1e-5, 1e-7)  # the shorter step crosses fewer kinks
-        )
+        stays = True  # in the domain of f
+        for h in (1e-5, 1e-7, 1e-11) if exact is not None else ():
+            central = self.central(direction, h)
+            stays = stays and np.all(np.isfinite(central))
+            if self._agree(exact, central, h):
+                return True
+            # a shorter step crosses fewer kinks; the shortest is for such as log near 0
+            if h < 1e-6 and stays:
+                return False
+        return False
 
     def _agree(self, exact, central, h):
         size = max(np.linalg.norm(exact), np.linalg.norm(central))
@@ -97,4 +111,8 @@ class Derivative:
 
 
 def _length(direction):
-    return max(1.0, float(np.max(np.abs(direction), initial=0.0)))
+    return max(1.0, _largest(direction))
+
+
+def _largest(a):
+    return float(np.max(np.abs(a), initial=0.0))

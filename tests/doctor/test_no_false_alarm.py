@@ -4,8 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from handgrad import attention as A
 from handgrad import layer_utils as U
 from handgrad import layers as L
+from handgrad import recurrent as R
 from handgrad.gradient_check import check_layer, check_loss, check_model
 from handgrad.models import AvgPool, BatchNorm, ConvNet, FullyConnectedNet, Net, ReLU, TwoLayerNet
 
@@ -221,6 +223,86 @@ right(
     lambda dout, cache: (dout @ cache[1].T, cache[0].T @ dout),
     [[(3, 4), (4, 2)], [(2, 2), (2, 2)]],
 )
+
+
+# ---------------------------------------------------------------------------- extremes
+
+
+def scaled(scale, offset=0.0):
+    def kind(shape, seed):
+        return offset * (len(shape) > 1) + scale * normal(shape, seed)
+
+    kind.__name__ = f"{offset:g}+{scale:g}"
+    return kind
+
+
+SATURATED = (scaled(20), scaled(50), scaled(300), scaled(1e6))
+right("softmax", softmax_forward, softmax_backward, [[(3, 4)]], kinds=SATURATED)
+SDPA = (A.scaled_dot_product_attention_forward, A.scaled_dot_product_attention_backward)
+right("attention", *SDPA, [3 * [(2, 2, 3, 4)]], kinds=(scaled(1e4), scaled(1e6), scaled(1e10)))
+RNN = [[(2, 3, 4), (2, 3), (4, 3), (3, 3), (3,)]]
+right("rnn", R.rnn_forward, R.rnn_backward, RNN, kinds=(normal, single, scaled(30), scaled(1e3)))
+right("layernorm", L.layernorm_forward, L.layernorm_backward, NORM[:1], {}, kinds=(scaled(1, 1e8),))
+right("np.var", np_var_forward, graph_backward, NORM[:1], {}, kinds=(scaled(1, 1e6), scaled(1, 1e8)))
+
+
+def near_zero(scale):
+    """Numbers above 0 that a step of 1e-5, or of 1e-7, leaves."""
+    return lambda shape, seed: scale * (1 + np.random.default_rng(seed).random(shape))
+
+
+POSITIVE = (near_zero(1), near_zero(1e-6), near_zero(1e-8))
+right("log", lambda x: (np.log(x), x), lambda dout, x: dout / x, [[(3, 4)]], kinds=POSITIVE)
+right("sqrt", lambda x: (np.sqrt(x),) * 2, lambda dout, r: dout / (2 * r), [[(3, 4)]], kinds=POSITIVE)
+
+
+def loop_loss(x, y):
+    """Example by example, with a float() that no complex step passes."""
+    loss, dx = 0.0, np.zeros_like(x)
+    for n in range(len(x)):
+        e = np.exp(x[n] - max(x[n]))
+        loss -= float(np.log(e[y[n]] / sum(e))) / len(x)
+        dx[n] = e / sum(e) / len(x)
+        dx[n, y[n]] -= 1 / len(x)
+    return loss, dx
+
+
+def log_of_p_loss(x, y):
+    e = np.exp(x - np.max(x, axis=1, keepdims=True))
+    p, own = e / np.sum(e, axis=1, keepdims=True), (np.arange(len(x)), y)
+    dx = p.copy()
+    dx[own] -= 1
+    return -np.mean(np.log(p[own])), dx / len(x)
+
+
+@pytest.mark.parametrize("loss", [loop_loss, log_of_p_loss, L.softmax_loss])
+@pytest.mark.parametrize("scale", [5, 10, 20, 50, 300])
+@pytest.mark.parametrize("wrong_class", [0, 1])
+def test_a_right_loss_of_sure_scores(loss, scale, wrong_class):
+    y = np.array([0, 1, 2, 0])
+    x = -scale * np.ones((4, 3))
+    x[np.arange(4), (y + wrong_class) % 3] = scale
+    report = check_loss(loss, x, y).require()
+    assert not report.diagnoses
+
+
+def test_a_fault_at_sure_scores_is_found():
+    def twice(x, y):
+        loss, dx = log_of_p_loss(x, y)
+        return loss, 2 * dx
+
+    y = np.array([0, 1, 2, 0])
+    x = 10.0 * np.eye(3)[y] + np.random.default_rng(0).random((4, 3))  # gradients of 1e-5
+    for scale in (1, 1.5):  # and of 1e-7
+        assert [d.cause for d in check_loss(twice, scale * x, y).diagnoses] == ["factor"]
+
+
+def test_where_forward_is_not_finite_this_is_said():
+    x = np.array([[0.0, 800.0]])
+    with np.errstate(all="ignore"):
+        (diagnosis,) = check_loss(log_of_p_loss, x, np.array([0])).diagnoses
+    assert diagnosis.cause == "unknown"
+    assert "not finite" in diagnosis.evidence
 
 
 @pytest.mark.parametrize(("forward", "backward", "args"), CASES)
