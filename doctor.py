@@ -36,6 +36,7 @@ from .causes.paths import detached, mask
 from .causes.penalties import regularisation, scaled_data_term, turned_data_term
 from .causes.places import order, sums, transposed
 from .causes.ratios import factor, precision, sign
+from .causes.steps import one_step_only
 from .causes.windows import border, overwritten
 
 __all__ = ["CAUSES", "Diagnosis", "diagnose", "of_layers", "of_numbered_layers"]
@@ -134,6 +135,7 @@ CAUSES = [
     ("factor", scaled_data_term),
     ("precision", precision),
     ("overwritten", overwritten),
+    ("overwritten", one_step_only),
     ("border", border),
     ("statistics", statistics),
     ("sum", wrong_axis),

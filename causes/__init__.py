@@ -5,6 +5,7 @@
     ratios      a sign, a factor, a rounding
     paths       left out, or open where forward is closed
     norms       mean and variance
+    steps       a recurrence that keeps what one step adds
     windows     assigned in place of added, or wrong at the border
     penalties   of a model
 

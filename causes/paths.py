@@ -23,6 +23,7 @@ def detached(case):
         _without_later_steps(case)
         or _without_dout(case)
         or _own_output_only(case)
+        or _without_own_path(case)
         or _without_label(case)
         or _zero_slice(case)
     )
@@ -81,6 +82,28 @@ def _own_output_only(case):
     )
 
 
+def _without_own_path(case):
+    """Right but for the derivative of each output by its own entry: (1 - z) n + z h may lack z."""
+    right, written = case.jacobian, case.written_jacobian
+    if (
+        written is None
+        or right is None
+        or case.box.out.shape != case.x.shape
+        or case.slopes is not None
+    ):
+        return None
+    missing = right - written
+    own = np.diag(missing)
+    if not np.all(own) or not case.known.all() or not case.same(missing, np.diag(own)):
+        return None
+    return Finding(
+        "Backward has the right derivatives of each output by the other entries; that by its own entry "
+        f"lacks something, from {own.min():.4g} to {own.max():.4g}.",
+        "Add the path on which an entry goes to its own output (copy <-> add).",
+        0.6,
+    )
+
+
 def _without_label(case):
     extra = extra_at_labels(case)
     if extra is None or not math.isclose(extra * len(case.box.labels), 1, rel_tol=1e-4):
@@ -121,7 +144,7 @@ def _zero_slice(case):
 def _at_the_edge(case, axis, which):
     """Whether these are edges of images, see `border`."""
     edges = (0, case.x.shape[axis] - 1)
-    return case.x.ndim > 2 and axis >= case.x.ndim - 2 and all(k in edges for k in which)
+    return case.x.ndim > 3 and axis >= case.x.ndim - 2 and all(k in edges for k in which)
 
 
 # ---------------------------------------------------------------------------- masks

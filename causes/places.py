@@ -50,8 +50,9 @@ def transposed(case):
             )
     if not case.fits:
         return None
-    turned = (_turned_factor(case) or _turned_jacobian(case)) if case.box.kind == "layer" else None
-    return turned or _elsewhere(case)
+    hypotheses = (_turned_factor, _turned_jacobian, _turned_weights)
+    turned = (turn(case) for turn in hypotheses if case.box.kind == "layer")
+    return next(filter(None, turned), None) or _elsewhere(case)
 
 
 def _turned_jacobian(case):
@@ -68,6 +69,27 @@ def _turned_jacobian(case):
                 f"{j + case.x.ndim} of {case.name} exchanged.",
                 "Look at the matrix that stands beside dout: a transpose is missing or one too many.",
             )
+    return None
+
+
+def _turned_weights(case):
+    """Whether each output has a row of a square array as its derivatives, and written a column.
+
+    So it is in a step of a recurrence, where each is multiplied by the slope of tanh, too.
+    """
+    right, written, shape = case.jacobian, case.written_jacobian, case.x.shape
+    if right is None or written is None or len(shape) != 2 or case.box.out.shape != shape:
+        return None
+    n = np.arange(shape[0])
+    right, written = (J.reshape(*shape, *shape)[n, :, n, :] for J in (right, written))
+    for name, a in case.box.point.items():
+        for b in (a, a.T) if a.shape == (shape[1], shape[1]) and np.any(a != a.T) else ():
+            slopes = (np.sum(right * b, axis=2) / np.sum(b * b, axis=1))[:, :, None]
+            if case.same(right, slopes * b) and case.same(written, slopes * b.T):
+                return Finding(
+                    f"Written is the gradient that {name} would give with its axes exchanged.",
+                    f"Look at how backward multiplies by {name}: a transpose is missing or too many.",
+                )
     return None
 
 
@@ -188,7 +210,7 @@ def _one_number(case):
     return Finding(
         f"Written is {w.flat[0]:.5g} at all {w.size} entries; the right ones differ.",
         "Sum over the batch only, and keep the axis of the array.",
-        0.6,
+        0.75,
     )
 
 

@@ -59,7 +59,7 @@ def factor(case):
     """A constant ratio: of all entries, along some axes, or of the entries that are wrong."""
     if not case.fits or not case.passes.any():
         return None
-    return _of_all(case) or _along_axes(case) or _of_the_wrong(case)
+    return _of_all(case) or _left_out(case) or _along_axes(case) or _of_the_wrong(case)
 
 
 def _ratio(case, mask):
@@ -94,6 +94,21 @@ def _same_elsewhere(case, c):
         return bool(np.allclose(written, c * case.gradient_of(box.value, point, dout), rtol=1e-4))
     except Exception:  # the code under examination may refuse the other arguments
         return False
+
+
+def _left_out(case):
+    """Written is the gradient for ones in place of another array, such as gamma."""
+    box = case.box
+    vectors = (
+        name for name, a in box.point.items() if name != case.name and a.ndim == 1 and a.size > 1
+    )
+    for name in vectors if box.kind == "layer" else ():
+        if case.would_be(box.value, {**box.point, name: np.ones_like(box.point[name])}):
+            return Finding(
+                f"Written is the gradient for {name} = 1 everywhere.",
+                f"Multiply by {name} in backward: forward does.",
+            )
+    return None
 
 
 def _along_axes(case):
