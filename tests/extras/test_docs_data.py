@@ -54,4 +54,4 @@ def test_its_figures():
     """CIFAR-10 in bytes and as float32; the page rounds to megabytes."""
     size = 60_000 * 3 * 32 * 32
     words = " ".join(PAGE.split())
-    assert f"takes {size / 1e6:.0f} MB so, and {4 * size / 1e6:.0f} MB as float32" in words
+    assert f"takes {size / 1e6:.0f} MB as bytes and {4 * size / 1e6:.0f} MB as float32" in words
