@@ -12,6 +12,7 @@ from .transforms import standardizer
 __all__ = ["FONTS", "load_digits"]
 
 DIGITS = tuple("0123456789")  # the classes' names
+MOST_IMAGES = 100_000  # of digits that are drawn one by one
 FONTS = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
     *("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique"),
@@ -28,13 +29,19 @@ def load_digits(num_training=6000, num_validation=1000, num_test=1000, seed=0):
     stretched to 80 .. 110 %, moved by up to 2 pixels, bent (elastic distortion, Simard et al. 2003),
     blurred and covered with noise. Training, validation and test images share the fonts and differ
     in the distortions. The task is easier than handwriting: it shows that a net learns, and no more.
+    At most 100,000 images are drawn in all, about a thousand a second.
     """
     sizes = {"num_training": num_training, "num_validation": num_validation, "num_test": num_test}
     for name, size in sizes.items():
         check_count(name, size, low=0, who="load_digits")
+    total = sum(sizes.values())
+    if total > MOST_IMAGES:
+        raise ValueError(
+            f"load_digits: {total:,} images, expected at most {MOST_IMAGES:,}; for more variety "
+            "give the Solver augment=handgrad.augment.rotate, or another of its functions."
+        )
     glyphs = _glyphs()  # (fonts, 10, 40, 40)
     rng = generator(seed, "data")
-    total = num_training + num_validation + num_test
     y = rng.permutation(np.arange(total) % 10)
     fonts = rng.integers(len(glyphs), size=total)
     X = np.stack([_distorted(glyphs[f, d], rng) for f, d in zip(fonts, y, strict=True)])[:, None]

@@ -38,6 +38,7 @@ CALLS = [  # the call, and what its message holds
     (lambda: net().save(5), "path = 5, expected the name of a file"),
     (lambda: load(5), "path = 5, expected the name of a file"),
     (lambda: load("nothing"), "nothing.npz is not there, expected a file that Net.save wrote"),
+    (lambda: load_digits(10**7), "load_digits: 10,002,000 images, expected at most 100,000; for more"),
     (lambda: load_digits("600"), "load_digits: num_training = '600', expected a whole number"),
     (lambda: solver(optim_config={"learning_rate": -1}), r"'learning_rate'\] = -1, expected a number"),
     (lambda: optim.sgd(B, B, 0.1), "sgd: config = 0.1, expected a dict such as"),
