@@ -21,6 +21,7 @@ import hashlib
 import io
 import json
 import math
+import operator
 import re
 import tempfile
 import time
@@ -87,7 +88,7 @@ def compare(
             f"compare: build is a {type(build).__name__} and settings a {type(settings).__name__}, "
             "expected a function and a dict {name: keyword arguments}."
         )
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    seeds = range(seeds) if isinstance(seeds, int | np.integer) else [*map(operator.index, seeds)]
     if not settings or not seeds:
         raise ValueError(
             f"compare: {len(settings)} settings and {len(seeds)} seeds, expected some of both."
@@ -293,7 +294,7 @@ class Comparison:
             reached = [
                 e
                 for e, acc in enumerate(run["val_acc_history"])
-                if self.target and self.measure.best(acc, self.target) == acc
+                if self.target is not None and self.measure.best(acc, self.target) == acc
             ]
             if not reached:
                 return None

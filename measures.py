@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .engine.targets import as_numbers
+from .engine.targets import as_numbers, checked_kind
 
 __all__ = ["ACCURACY", "BITS", "MEASURES", "R_SQUARED", "Measure"]
 
@@ -61,8 +61,8 @@ def _classes(scores):
 
 def _right(scores, y):
     """[how many examples are taken for their class, how many there are]"""
-    labels = y.argmax(axis=-1) if y.ndim == scores.ndim else y
-    right = _classes(scores) == labels
+    kind = checked_kind("accuracy", "y", y, scores.shape, takes_numbers=False)
+    right = _classes(scores) == (y.argmax(axis=-1) if kind == "one-hot" else y)
     return np.array([np.count_nonzero(right), right.size])
 
 

@@ -365,6 +365,7 @@ class Solver(Resumable):
         """The class of each example, the one with the largest score: integers (N,). In regression the
         outputs, (N,) or (N, K).
         """
+        X = diagnosis.checked_examples("Solver.predict", X, batch_size)
         decide = lambda part: self.measure.decide(self._scores(X[part]))  # noqa: E731
         decided = self.ranks.map(decide, _parts(len(X), batch_size))
         return np.concatenate(decided) if decided else np.empty(0, np.intp)
@@ -378,16 +379,19 @@ class Solver(Resumable):
         num_samples: measure on that many examples, drawn without repetition; None for all.
         All that was measured is kept in `measured`, such as {'R2': 0.9, 'rmse': 0.1}.
         """
-        if len(X) != len(y) or not len(X):
+        who = "Solver.check_accuracy"
+        X, y = diagnosis.checked_examples(who, X, batch_size), np.asarray(y)
+        if y.shape[:1] != X.shape[:1] or not len(X):
             raise ValueError(
-                f"Solver.check_accuracy: X has {len(X)} examples and y {len(y)}, "
-                "expected as many of both, and at least one."
+                f"{who}: X has {len(X)} examples and y the shape {y.shape}, expected as many of both, "
+                "and at least one."
             )
+        check_count("num_samples", num_samples, optional=True, who=who)
         if num_samples is not None and num_samples < len(X):
             rng = generator(self.seed, "accuracy", self.iteration, len(X))
             index = np.sort(rng.choice(len(X), num_samples, replace=False))
             X, y = X[index], y[index]
-        y, parts = np.asarray(y), _parts(len(X), batch_size)
+        parts = _parts(len(X), batch_size)
         sums = lambda part: self.measure.sums(self._scores(X[part]), y[part])  # noqa: E731
         total = sum(self.ranks.map(sums, parts))
         self.measured = self.measure.values(total, y)
@@ -417,5 +421,5 @@ RULE_SETTINGS = {
     key
     for config in optim.CONFIGS.values()
     for key, default in config.items()
-    if default and key != "t"
+    if default is not None and key != "t"
 }

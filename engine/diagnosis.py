@@ -18,6 +18,7 @@ __all__ = [
     "check_streams",
     "check_update",
     "checked_data",
+    "checked_examples",
     "checked_split",
     "checked_targets",
     "checked_views",
@@ -205,6 +206,15 @@ def checked_split(data, split):
     _check_finite(f"X_{split}", X)
     _check_finite(f"y_{split}", y)
     return X, y
+
+
+def checked_examples(who, X, batch_size):
+    """X as an array with an example a row, to be computed batch by batch."""
+    check_count("batch_size", batch_size, who=who)
+    came, X = type(X).__name__, np.asarray(X)
+    if not X.shape:
+        raise ValueError(f"{who}: X is a {came}, expected an array (N, ...).")
+    return X
 
 
 def _check_finite(name, array):

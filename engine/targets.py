@@ -58,5 +58,10 @@ def _refusal(name, y, shape, takes_numbers):
 
 
 def as_numbers(y, shape):
-    """Targets that are numbers or one-hot rows, in float64 and shaped as the scores."""
-    return np.asarray(y, np.float64).reshape(shape)
+    """Targets that are numbers or one-hot rows, in float64 and shaped as the scores. ValueError if they
+    have neither that shape nor, beside a single output, that without the last axis.
+    """
+    y = np.asarray(y, np.float64)
+    if y.shape != shape and (y.shape != shape[:-1] or shape[-1] != 1):
+        raise ValueError(f"y has shape {y.shape}, expected numbers {shape}.")
+    return y.reshape(shape)

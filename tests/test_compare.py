@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from handgrad import Solver, compare
 from handgrad.callbacks import Callback, EarlyStopping
+from handgrad.compare import Comparison
 from handgrad.models import TwoLayerNet
 
 CALLS = []
@@ -205,6 +206,22 @@ def test_a_target_that_was_not_reached_has_no_time(tmp_path, threads):
         build, {"sgd": {"rate": 1e-9}}, seeds=1, folder=tmp_path, executor=threads, target=0.99
     )
     assert result.rows()[0]["to_target"] is None
+
+
+def test_a_target_of_zero_is_a_target():
+    run = {"measure": "R squared", "val_acc_history": [-0.5, -0.1, 0.2], "epoch_seconds": [2.0, 3.0]}
+    result = Comparison(["a"], {("a", 0): run | {"test_acc": None}}, {}, target=0.0)
+    assert result.rows()[0]["to_target"] == 5.0
+
+
+@pytest.mark.parametrize("seeds", [np.int64(2), np.arange(2), (0, 1)])
+def test_seeds_may_be_numpys(tmp_path, threads, seeds):
+    result = compare(build, {"sgd": SETTINGS["sgd"]}, seeds, folder=tmp_path, executor=threads)
+    assert not result.failures
+    assert list(result.runs) == [("sgd", 0), ("sgd", 1)]
+    again = compare(build, {"sgd": SETTINGS["sgd"]}, 2, folder=tmp_path, executor=threads)
+    assert again.runs == result.runs
+    assert len(CALLS) == 2
 
 
 def test_the_figure_has_bands(tmp_path, threads):

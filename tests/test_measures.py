@@ -41,6 +41,20 @@ def test_by_hand_and_over_batches(measure, scores, y, expected):
     assert next(iter(expected)) == measure.label
 
 
+@pytest.mark.parametrize(
+    ("measure", "y", "message"),
+    [
+        (ACCURACY, np.array([[0], [1], [1]]), r"try y\[..., 0\]"),
+        (ACCURACY, np.array([0, 1]), r"y has shape \(2,\), expected"),
+        (R_SQUARED, np.ones(3), r"y has shape \(3,\), expected numbers \(3, 2\)"),
+        (R_SQUARED, np.ones((2, 3)), r"y has shape \(2, 3\), expected numbers \(3, 2\)"),
+    ],
+)
+def test_targets_that_do_not_fit_are_not_measured(measure, y, message):
+    with pytest.raises(ValueError, match=message):
+        measure.sums(SCORES, y)
+
+
 def test_a_large_mean_costs_no_digits():
     y = 1e8 + np.array([0.0, 1, 2, 3])
     scores = y[:, None] + np.eye(4)[:, 3:]

@@ -733,9 +733,45 @@ def test_check_accuracy(blobs):
         0.33
     )
     assert 0 < solver.check_accuracy(blobs["X_train"], blobs["y_train"], num_samples=10) < 1
-    with pytest.raises(ValueError, match="X has 100 examples and y 99"):
+    with pytest.raises(ValueError, match=r"X has 100 examples and y the shape \(99,\)"):
         solver.check_accuracy(blobs["X_train"], blobs["y_train"][:99])
     assert solver.predict(blobs["X_train"][:0]).shape == (0,)
+
+
+def test_lists_are_predicted_and_measured_as_arrays(blobs):
+    solver, X, y = solve(blobs), blobs["X_val"], blobs["y_val"]
+    np.testing.assert_array_equal(solver.predict(X.tolist()), solver.predict(X))
+    accuracies = [solver.check_accuracy(*a, num_samples=9) for a in ((X, y), (X.tolist(), y.tolist()))]
+    assert accuracies[0] == accuracies[1]
+
+
+MEASURED_WRONG = [  # what to change of X, y and the numbers, what the message says
+    (lambda X, y: (X, y[:, None]), {}, r"y has shape \(50, 1\), expected integers .*try y\[..., 0\]"),
+    (lambda X, y: (X, y.astype(str)), {}, "y has dtype <U"),
+    (lambda X, y: (X, y + 0.5), {}, "y has dtype float64"),
+    (lambda X, y: (iter(X), y), {}, "X is a .*iterator.*, expected an array"),
+    (lambda X, y: (X, 1), {}, "expected as many of both"),
+    (
+        lambda X, y: (X, y),
+        dict(batch_size=0),
+        "check_accuracy: batch_size = 0, expected a whole number",
+    ),
+    (lambda X, y: (X, y), dict(batch_size=-1), "batch_size = -1, expected a whole number from 1"),
+    (lambda X, y: (X, y), dict(num_samples=0), "num_samples = 0, expected a whole number from 1"),
+    (lambda X, y: (X, y), dict(num_samples=2.5), "num_samples = 2.5, expected a whole number from 1"),
+]
+
+
+@pytest.mark.parametrize(("change", "numbers", "message"), MEASURED_WRONG)
+def test_what_cannot_be_measured_is_refused(blobs, change, numbers, message):
+    with pytest.raises(ValueError, match=message):
+        solve(blobs).check_accuracy(*change(blobs["X_val"], blobs["y_val"]), **numbers)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5])
+def test_predict_takes_whole_batches_only(blobs, batch_size):
+    with pytest.raises(ValueError, match=f"Solver.predict: batch_size = {batch_size}, expected"):
+        solve(blobs).predict(blobs["X_val"], batch_size)
 
 
 # ---------------------------------------------------------------------------- rules as functions
@@ -810,6 +846,7 @@ BEGINNERS = [  # keyword arguments, what the message says
     (dict(learning_rate=1e-3), r"expected optim_config={'learning_rate': 0.001}"),
     (dict(lr=1e-3), r"expected optim_config={'learning_rate': 0.001}"),
     (dict(momentum=0.9), r"expected optim_config={'momentum': 0.9}"),
+    (dict(least_ndim=2), r"expected optim_config={'least_ndim': 2}"),
     (dict(X_val=1), r"expected one dict as `data`: {'X_train': X"),
     (dict(optimizer="adam"), "Did you mean 'update_rule'"),
     (dict(epochs=3), "Did you mean 'num_epochs'"),

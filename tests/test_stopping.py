@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from handgrad import Solver
+from handgrad.measures import BITS
 from handgrad.models import TwoLayerNet
 from handgrad.stopping import STOPPING_RULES, patience, small_gain, threshold
 
@@ -29,6 +30,25 @@ def test_every_rule_has_a_row():
 def test_rules(rule, settings, history, stops):
     solver = SimpleNamespace(val_acc_history=history, train_acc_history=history)
     assert bool(rule(solver, **settings)) == stops
+
+
+BITS_ROWS = [  # of bits a word, which should fall: rule, settings, history, what it says
+    (patience, dict(epochs=1), [5.0, 4.0, 3.0], ""),
+    (patience, dict(epochs=1), [5.0, 4.0, 4.5], "no better validation bits a word"),
+    (threshold, dict(limit=0.1), [5.0, 4.0, 3.0], ""),
+    (threshold, dict(limit=0.1), [5.0, 2.0, 2.3], "the validation error is 2.3000 after a best of 2.0"),
+    (small_gain, dict(limit=0.1), [5.0, 4.0, 3.0], ""),
+    (small_gain, dict(limit=0.1), [5.0, 4.0, 3.95], "an epoch gained 0.0500 of training bits a word."),
+    (small_gain, dict(limit=0.1), [5.0, 4.0, 4.5], "an epoch gained -0.5000 of training bits a word."),
+]
+
+
+@pytest.mark.parametrize(("rule", "settings", "history", "says"), BITS_ROWS)
+def test_bits_are_better_when_they_fall(rule, settings, history, says):
+    solver = SimpleNamespace(val_acc_history=history, train_acc_history=history, measure=BITS)
+    reason = rule(solver, **settings)
+    assert says in reason
+    assert bool(says) == bool(reason)
 
 
 def test_in_a_solver(blobs, capsys):
