@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .engine.diagnosis import check_callable, check_count
+from .engine.diagnosis import check_callable, check_count, check_takes
 from .engine.errors import suggestion
 from .engine.events import EventFile
 from .engine.extras import need
@@ -290,6 +290,10 @@ def _check_callbacks(callbacks):
                 f"Solver: the callback {callback!r} has methods {wrong}, expected some of {MOMENTS}, "
                 f"or a function.{suggestion(wrong[0], MOMENTS) if wrong else ''}"
             )
+        methods = [getattr(callback, m) for m in MOMENTS if hasattr(callback, m)]
+        for method in methods or [callback]:
+            name = getattr(method, "__qualname__", type(method).__name__)
+            check_takes(f"Solver: the callback {name}", method, "f(solver)")
 
 
 @contextlib.contextmanager

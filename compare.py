@@ -18,13 +18,16 @@ import concurrent.futures
 import contextlib
 import csv
 import hashlib
+import inspect
 import io
 import json
 import math
 import operator
+import pickle
 import re
 import tempfile
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,6 +91,16 @@ def compare(
             f"compare: build is a {type(build).__name__} and settings a {type(settings).__name__}, "
             "expected a function and a dict {name: keyword arguments}."
         )
+    for name, given in settings.items():
+        if not isinstance(given, dict):
+            raise TypeError(
+                f"compare: settings[{name!r}] = {given!r}, expected a dict of arguments of build."
+            )
+        _check_arguments(build, name, given)
+    if not isinstance(seeds, int | np.integer | Iterable):
+        raise TypeError(f"compare: seeds = {seeds!r}, expected a whole number or a list of seeds.")
+    if executor is None:
+        _check_goes_to_processes(build, keep)
     seeds = range(seeds) if isinstance(seeds, int | np.integer) else [*map(operator.index, seeds)]
     if not settings or not seeds:
         raise ValueError(
@@ -111,6 +124,31 @@ def compare(
         _gather(waiting, tasks, result, progress)
     result.runs = {key: result.runs[key] for key in tasks if key in result.runs}
     return result
+
+
+def _check_arguments(build, name, given):
+    """Raise TypeError unless build takes a seed and these keyword arguments."""
+    signature = inspect.signature(build)
+    try:
+        signature.bind(seed=0, **given)
+    except TypeError:
+        raise TypeError(
+            f"compare: build takes {signature}, expected seed and the keywords of settings[{name!r}], "
+            f"{sorted(given)}."
+        ) from None
+
+
+def _check_goes_to_processes(*functions):
+    """Raise TypeError for a function, such as a lambda, that a process could not find by its name."""
+    for function in functions:
+        try:
+            pickle.dumps(function)
+        except (AttributeError, TypeError, pickle.PicklingError):
+            name = getattr(function, "__qualname__", repr(function))
+            raise TypeError(
+                f"compare: {name} cannot go to other processes, expected a function that is defined by "
+                "def outside of other functions, or an executor such as ThreadPoolExecutor()."
+            ) from None
 
 
 def _is_finished(path, key, result):
@@ -151,6 +189,9 @@ def run_one(build, seed, given, path, keep=None):
     checkpoints are kept in a temporary folder.
     """
     solver = build(seed=seed, **given)
+    if not hasattr(solver, "train"):
+        came = type(solver).__name__
+        raise TypeError(f"build gave a {came}, expected a Solver; does it end with `return solver`?")
     solver.verbose, solver.workers = False, 1
     sees_folder, note = path.parent.is_dir(), {}
     begun = (path if sees_folder else Path(tempfile.gettempdir(), path.name)).with_suffix(".npz")

@@ -135,6 +135,8 @@ class Solver(Resumable):
         self.num_train_samples, self.num_val_samples = num_train_samples, num_val_samples
         check_callable("augment", augment, "augment(X, rng) -> X")
         self.augment, self.views = augment, diagnosis.checked_views(views) or (_as_they_are,)
+        if isinstance(trainable, str):
+            raise ValueError(f"Solver: trainable = {trainable!r}, expected a list of names.")
         self.trainable = list(model.params) if trainable is None else list(trainable)
         refuse_unknown("Solver", self.trainable, model.params, "names in trainable")
         self.seed_was_given = seed is not None

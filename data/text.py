@@ -52,6 +52,10 @@ class Characters:
     def decode(self, words):
         """The text of words (T,), integers that `encode` could have given."""
         words = np.asarray(words)
+        if words.ndim != 1:
+            raise ValueError(
+                f"Characters.decode: words has shape {words.shape}, expected (T,), one row at a time."
+            )
         whole = words.dtype.kind in "iu"
         if words.size and not (whole and 0 <= words.min() and words.max() < len(self)):
             raise ValueError(
@@ -125,7 +129,7 @@ def load_text(path=None, length=64, stride=None, val_share=0.1, num_streams=None
     Returns a dict with X_train, y_train, X_val, y_val and `vocabulary`, a Characters.
     """
     check_range("load_text", "val_share", val_share, 0, 1, open_low=True, open_high=True)
-    path = Path(__file__).with_name("sonnets.txt") if path is None else Path(path)
+    path = Path(__file__).with_name("sonnets.txt") if path is None else _file(path)
     text = _read(path)
     vocabulary = Characters("".join(sorted(set(text))))
     words = vocabulary.encode(text) if text else np.empty(0, np.uint8)
@@ -170,6 +174,16 @@ def load_names(data_dir=None, seed=0):
     parts = {"val": order[:tenth], "test": order[tenth : 2 * tenth], "train": order[2 * tenth :]}
     data = {f"{a}_{part}": b[rows] for part, rows in parts.items() for a, b in (("X", X), ("y", y))}
     return data | {"vocabulary": vocabulary}
+
+
+def _file(path):
+    if isinstance(path, str) and ("\n" in path or len(path) > 255):
+        raise ValueError(
+            f"load_text: a text of {len(path)} characters came, expected the name of a file."
+        )
+    if not Path(path).exists():
+        raise FileNotFoundError(f"load_text: {path} is not there, expected a text file.")
+    return Path(path)
 
 
 def _read(path):

@@ -336,6 +336,11 @@ def file_named(path):
 
 def _check_version(meta):
     version = meta.get("format")
+    if version is None:
+        raise ValueError(
+            "not a checkpoint, expected a file that checkpoint_name or save_checkpoint wrote; "
+            "handgrad.load reads whole models."
+        )
     if version not in (1, FORMAT) or isinstance(version, bool):
         raise ValueError(f"not a checkpoint of this version; its format is {version!r}.")
     needed = {"settings", "optim", *PROGRESS} - ({*NEW} if version == 1 else {"loss_history"})

@@ -1,5 +1,6 @@
 """What a Solver refuses before it trains, and why a loss is not finite."""
 
+import inspect
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,6 +17,7 @@ __all__ = [
     "check_model",
     "check_schedule",
     "check_streams",
+    "check_takes",
     "check_update",
     "checked_data",
     "checked_examples",
@@ -107,9 +109,26 @@ def check_streams(streams, sampling, batch_size, examples):
 
 
 def check_callable(name, value, form):
-    """Raise TypeError unless `value` is None or a function."""
-    if value is not None and not callable(value):
+    """Raise TypeError unless `value` is None or a function of the arguments in `form`: 'f(a, b)'."""
+    if value is None:
+        return
+    if not callable(value):
         raise TypeError(f"Solver: {name} = {value!r}, expected a function {form}, or None.")
+    check_takes(f"Solver: {name}", value, form)
+
+
+def check_takes(who, function, form):
+    """Raise TypeError unless a function can be called with the arguments in `form`."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # of some functions in C
+        return
+    try:
+        signature.bind(*form.split(")")[0].split(","))
+    except TypeError:
+        raise TypeError(
+            f"{who} takes {signature}, expected a function {form}; functools.partial fills in the rest."
+        ) from None
 
 
 def check_schedule(schedule, lr_decay, rule, rate):
@@ -196,9 +215,12 @@ def checked_split(data, split):
     if missing:
         raise ValueError(f"Solver: data has no {missing}; it holds {sorted(data)}.")
     X, y = np.asarray(data[f"X_{split}"]), np.asarray(data[f"y_{split}"])
-    if not X.shape or not len(X) or y.shape[:1] != X.shape[:1]:
+    if not X.shape:
+        came = type(data[f"X_{split}"]).__name__
+        raise ValueError(f"Solver: X_{split} is a {came}, expected an array with an example a row.")
+    if not len(X) or y.shape[:1] != X.shape[:1]:
         raise ValueError(
-            f"Solver: X_{split} has {len(X) if X.shape else 'no'} examples and y_{split} the shape "
+            f"Solver: X_{split} has {len(X)} examples and y_{split} the shape "
             f"{y.shape}, expected as many labels as examples, and at least one."
         )
     if X.dtype.kind not in "biufc":

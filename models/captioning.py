@@ -44,6 +44,11 @@ class CaptioningRNN:
         seed=None,
     ):
         blocks = look_up("CaptioningRNN", BLOCKS, cell_type, "cell_type")
+        if not isinstance(word_to_idx, dict):
+            came = type(word_to_idx).__name__
+            raise ValueError(
+                f"CaptioningRNN: word_to_idx is a {came}, expected a dict {{word: number}}."
+            )
         self.cell_type, self.dtype = cell_type, np.dtype(dtype).type
         self._of_cell = ["Wx", "Wh", *(["bx", "bh"] if cell_type == "gru" else ["b"])]
         self.word_to_idx = word_to_idx
@@ -116,8 +121,11 @@ class CaptioningRNN:
         return captions
 
     def _as_input(self, features):
-        first = next(iter(self.params.values()))
-        return np.asarray(features).astype(first.real.dtype, copy=False)
+        first, D = next(iter(self.params.values())), len(self.params["W_proj"])
+        features = np.asarray(features)
+        if features.ndim < 2 or math.prod(features.shape[1:]) != D:
+            raise ValueError(f"CaptioningRNN: features has shape {features.shape}, expected (N, {D}).")
+        return features.astype(first.real.dtype, copy=False)
 
 
 def _checked_captions(captions, N):

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 
 from .. import attention as A
+from ..engine.diagnosis import check_count
 from ..engine.errors import check_range, look_up
 from ..engine.randomness import generator, new_seed
 from .chain import Chain
@@ -82,6 +83,7 @@ class WordModel(Net):
         """The words of `generate` one after the other, each as it is drawn: (N,), or a number."""
         prompt = _checked_prompt(f"{self.name}.generate", prompt)
         _check_choice(f"{self.name}.generate", n, temperature, top_k)
+        check_count("seed", seed, low=0, optional=True, who=f"{self.name}.generate")
         rng, memory = (
             generator(new_seed() if seed is None else seed, "words"),
             self.memory or sys.maxsize,
@@ -111,7 +113,10 @@ def _drawn(scores, temperature, top_k, rng):
 
 
 def _checked_prompt(who, prompt):
-    prompt = np.asarray(prompt)
+    try:
+        prompt = np.asarray(prompt)
+    except ValueError:
+        raise ValueError(f"{who}: prompt is a ragged list, expected prompts of one length.") from None
     if prompt.ndim not in (1, 2) or not prompt.size or prompt.dtype.kind not in "iu":
         raise ValueError(
             f"{who}: prompt has shape {prompt.shape} and dtype {prompt.dtype}, expected words (T,) or "
@@ -197,6 +202,7 @@ class GPT(WordModel):
             *depth * [TransformerBlock(heads, width, dropout=dropout, scale=scale)],
             *(LayerNorm(), WordScores() if tied else TemporalAffine(vocab_size)),
         ]
+        context = _whole("GPT", "context", context)
         super().__init__(layers, context, weight_scale=weight_scale, **common)
 
 
@@ -228,6 +234,11 @@ class SequenceClassifier(Net):
         **common,
     ):
         width = hidden_dim if wordvec_dim is None else wordvec_dim
+        if vocab_size is None and np.size(input_dim) < 2:
+            raise ValueError(
+                f"SequenceClassifier: input_dim = {input_dim!r} and no vocab_size came, expected a "
+                "vocab_size for words, or input_dim = (T, D)."
+            )
         words = [] if vocab_size is None else [Embedding(vocab_size, width)]
         cells = _cells("SequenceClassifier", cell, hidden_dim, depth, dropout)
         layers = [*words, *cells, LastStep(), Affine(num_classes)]

@@ -7,7 +7,7 @@ import pytest
 from handgrad import Solver
 from handgrad import attention as A
 from handgrad.data_utils import Characters, load_text, streams, windows
-from handgrad.models import GPT, CaptioningRNN, LanguageModel
+from handgrad.models import GPT, CaptioningRNN, LanguageModel, SequenceClassifier
 
 V = 7
 X = np.arange(12).reshape(3, 4) % V
@@ -44,11 +44,30 @@ TABLE = {
             "holds 0 to 3 of dtype int64, expected integers from",
         ),
         (lambda: Characters("abc").decode([0, -1]), "Characters.decode: words holds -1 to 0"),
+        (
+            lambda: Characters("abc").decode([[0], [1]]),
+            "Characters.decode: words has shape (2, 1), exp",
+        ),
+    ],
+    "a text that is no file": [
+        (
+            lambda: load_text("To be,\nor not to be"),
+            "load_text: a text of 19 characters came, expected",
+        ),
+        (
+            lambda: load_text("to be " * 50),
+            "load_text: a text of 300 characters came, expected the name",
+        ),
     ],
     "an empty prompt": [
         (lambda: lm.generate([], 3), "prompt has shape (0,) and dtype float64, expected words (T,) or"),
         (lambda: gpt.generate(np.zeros((2, 0), int), 3), "GPT.generate: prompt has shape (2, 0)"),
         (lambda: lm.generate("abc", 3), "prompt has shape () and dtype <U3, expected words"),
+        (
+            lambda: lm.generate([[1], [1, 2]], 3),
+            "prompt is a ragged list, expected prompts of one length",
+        ),
+        (lambda: lm.generate([1], 3, seed="a"), "LanguageModel.generate: seed = 'a', expected a whole"),
         (
             lambda: caption.sample(np.zeros((1, 4)), -1),
             "CaptioningRNN.sample: max_length = -1, expected",
@@ -75,6 +94,24 @@ TABLE = {
         (lambda: gpt.loss(np.zeros((1, 5), int)), "has positions for 4; expected shorter sequences"),
         (lambda: gpt.predict(np.zeros((1, 5), int)), "GPT, layer 2: position_embedding_forward: x (1,"),
         (lambda: gpt.advance(np.zeros((1, 5), int)), "has positions for 4; expected shorter sequences"),
+    ],
+    "sizes that do not fit": [
+        (lambda: GPT(V, 0, 6, 1, 2), "GPT: context = 0, expected a whole number from 1 up"),
+        (
+            lambda: SequenceClassifier(4, 3),
+            "input_dim = 4 and no vocab_size came, expected a vocab_size",
+        ),
+        (lambda: SequenceClassifier((4,), 3), "input_dim = (4,) and no vocab_size came, expected"),
+        (lambda: CaptioningRNN(["<NULL>"], 4), "word_to_idx is a list, expected a dict {word: number}"),
+        (
+            lambda: caption.loss(np.zeros((1, 3)), [[1, 2]]),
+            "features has shape (1, 3), expected (N, 4)",
+        ),
+        (
+            lambda: caption.sample(np.zeros((1, 3, 2, 2))),
+            "features has shape (1, 3, 2, 2), expected (N",
+        ),
+        (lambda: caption.sample(np.zeros(4)), "features has shape (4,), expected (N, 4)"),
     ],
     "targets out of the vocabulary": [
         (lambda: lm.loss(X, X + 1), "y holds the word 7, expected 0 to 6"),
@@ -108,3 +145,8 @@ def test_a_mistake_is_one_clear_sentence(call, message):
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_a_text_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="hamlet.txt is not there, expected a text file"):
+        load_text(tmp_path / "hamlet.txt")

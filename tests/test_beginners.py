@@ -1,5 +1,6 @@
 """What beginners get wrong, over the public functions: each gets one sentence."""
 
+import concurrent.futures
 import functools
 
 import numpy as np
@@ -11,6 +12,7 @@ from handgrad.data_utils import load_digits, spiral
 from handgrad.gradient_check import check_layer, check_loss, check_model, eval_numerical_gradient
 from handgrad.models import FullyConnectedNet, Net, ReLU, TwoLayerNet
 from handgrad.report import class_report, confusion_matrix
+from handgrad.stopping import patience
 
 RNG = np.random.default_rng(0)
 ROWS, IMAGES, W, B = np.ones((3, 3)), np.ones((2, 1, 6, 6)), np.ones((2, 1, 3, 3)), np.ones(2)
@@ -21,6 +23,15 @@ NAMES = np.array(["cat", "dog"])
 
 def net():
     return TwoLayerNet(2, 5, 3, seed=0)
+
+
+def build(seed):
+    """What a beginner ends without `return`."""
+
+
+class Bare:
+    def on_epoch_end(self):
+        """Without the solver."""
 
 
 def solver(**settings):
@@ -52,6 +63,37 @@ CALLS = [  # the call, and what its message holds
     (lambda: augment.compose("flip"), r"compose: 'flip' came, expected functions of \(X, rng\)"),
     (lambda: compare(net(), {"a": {}}), "compare: build is a TwoLayerNet .* expected a function"),
     (lambda: compare(net, [0.1]), "and settings a list, expected .* a dict"),
+    (
+        lambda: compare(build, {"a": 0.1}),
+        r"compare: settings\['a'\] = 0.1, expected a dict of arguments",
+    ),
+    (
+        lambda: compare(build, {"a": {}}, seeds=2.5),
+        "compare: seeds = 2.5, expected a whole number or a",
+    ),
+    (lambda: compare(net, {"a": {}}), r"compare: build takes \(\), expected seed and .*'a'\], \[\]"),
+    (lambda: compare(build, {"a": {"lr": 1}}), r"build takes \(seed\), expected seed .*, \['lr'\]"),
+    (
+        lambda: compare(lambda seed: 0, {"a": {}}),
+        "lambda> cannot go to other processes, expected a func",
+    ),
+    (lambda: compare(build, {"a": {}}, keep=lambda solver: 0), "lambda> cannot go to other processes"),
+    (
+        lambda: solver(stop=patience),
+        r"stop takes \(solver, \*, epochs\), expected .* stop\(solver\), see",
+    ),
+    (
+        lambda: solver(schedule=optim.cosine),
+        "schedule takes .step, epoch, .* functools.partial fills in",
+    ),
+    (lambda: solver(callbacks=[lambda: 0]), r"lambda> takes \(\), expected a function f\(solver\)"),
+    (
+        lambda: solver(callbacks=[Bare()]),
+        r"callback Bare.on_epoch_end takes \(\), expected .*f\(solver\)",
+    ),
+    (lambda: solver(trainable="W1"), "Solver: trainable = 'W1', expected a list of names"),
+    (lambda: Solver(net(), DATA | {"X_train": "abc"}), "Solver: X_train is a str, expected an array"),
+    (lambda: solver().load_checkpoint(net().save("model")), "not a checkpoint, .* handgrad.load reads"),
     (lambda: class_report(NAMES, NAMES), "class_report: y has dtype <U3, expected labels"),
     (lambda: confusion_matrix(Y / 2, Y, 3), "confusion_matrix: y has dtype float64, expected labels"),
     (lambda: vis_utils.show_images(X), r"show_images: X has shape \(300, 2\), expected images"),
@@ -84,3 +126,9 @@ def test_one_sentence(call, said, tmp_path, monkeypatch):
     with pytest.raises((ValueError, TypeError, FileNotFoundError), match=said) as caught:
         call()
     assert str(caught.value).endswith((".", "?"))
+
+
+def test_a_build_without_return(tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        result = compare(build, {"a": {}}, 1, folder=tmp_path, executor=executor, progress=False)
+    assert "build gave a NoneType, expected a Solver; does it end with" in str(result)
