@@ -7,7 +7,17 @@ from ..engine.files import written_whole
 from ..models import MODELS
 from .loading import loaded
 
-__all__ = ["DATA_SETS", "DEFAULTS", "MODELS", "MODEL_DEFAULTS", "callbacks", "load", "report", "sizes"]
+__all__ = [
+    "DATA_SETS",
+    "DEFAULTS",
+    "MODELS",
+    "MODEL_DEFAULTS",
+    "callbacks",
+    "defaults",
+    "load",
+    "report",
+    "sizes",
+]
 
 DEFAULTS = {
     "model": "LeNet5",
@@ -21,8 +31,12 @@ DEFAULTS = {
     "seed": 0,
 }
 MODEL_DEFAULTS = {"FullyConnectedNet": {"hidden_dims": [100, 100], "weight_scale": "kaiming"}}
-RUN_DEFAULTS = {}
 FLATTENED = ("TwoLayerNet", "FullyConnectedNet")  # take an image as a row of numbers
+
+
+def defaults(given):
+    """The settings of a run, given some of them."""
+    return dict(DEFAULTS)
 
 
 def load(settings):

@@ -13,7 +13,7 @@ from .options import DATA, MODEL, RUN, flag
 __all__ = ["build_model", "checked_settings", "kind_of", "load", "named", "settings_of", "solver_of"]
 
 # A kind of data is a module with loaders (DATA_SETS), nets (MODELS), DEFAULTS of a run, MODEL_DEFAULTS
-# and RUN_DEFAULTS {model: options}, and the functions load, sizes, callbacks and report.
+# {model: options}, and the functions defaults, load, sizes, callbacks and report.
 KINDS = (images, texts)
 OF_DATA = {name: kind for kind in KINDS for name in kind.DATA_SETS}
 OF_MODEL = {name: kind for kind in KINDS for name in kind.MODELS}
@@ -30,7 +30,7 @@ def settings_of(given):
     if "streams" in given:
         given = {"batch_size": given["streams"]} | given
     kind = OF_DATA.get(given.get("data")) or OF_MODEL.get(given.get("model"), images)
-    defaults = kind.DEFAULTS | kind.RUN_DEFAULTS.get(given.get("model"), {})
+    defaults = kind.defaults(given)
     if given.get("update_rule", defaults["update_rule"]) != defaults["update_rule"]:
         defaults["learning_rate"] = None  # the rule's own
     return defaults | given

@@ -21,8 +21,8 @@ __all__ = [
     "DEFAULTS",
     "MODELS",
     "MODEL_DEFAULTS",
-    "RUN_DEFAULTS",
     "callbacks",
+    "defaults",
     "load",
     "report",
     "sizes",
@@ -43,10 +43,24 @@ MODEL_DEFAULTS = {  # small enough for text within a minute
     "LanguageModel": {"hidden_dim": 128, "cell": "gru"},
 }
 RUN_DEFAULTS = {"LanguageModel": {"learning_rate": 5e-3}}
+SONNETS = {  # so short a text is soon known by heart; chosen on validation
+    "GPT": {"epochs": 6, "lr_decay": 0.7, "dropout": 0.2},
+    "LanguageModel": {
+        **{"epochs": 6, "lr_decay": 0.7, "dropout": 0.5},
+        **{"hidden_dim": 64, "learning_rate": 2e-3},
+    },
+}
 CONTEXT = 64
 WINDOWS = 2000  # an epoch of a short text has about so many, which overlap
 LINES = ("names",)  # data sets whose examples are lines, which begin and end with the word 0
 SHOWN = {"temperature": 0.8, "seed": 0}  # how samples in reports are drawn
+
+
+def defaults(given):
+    """The settings of a run, given some of them."""
+    model = given.get("model", DEFAULTS["model"])
+    of_the_sonnets = given.get("data", DEFAULTS["data"]) == "text" and "text" not in given
+    return DEFAULTS | RUN_DEFAULTS.get(model, {}) | (SONNETS.get(model, {}) if of_the_sonnets else {})
 
 
 def load(settings):

@@ -188,7 +188,9 @@ DEFAULTS = [
     ({}, ("LeNet5", "digits", None, None)),
     ({"data": "text"}, ("GPT", "text", 3e-3, 1.0)),
     ({"text": "/a.txt"}, ("GPT", "text", 3e-3, 1.0)),
-    ({"model": "LanguageModel"}, ("LanguageModel", "text", 5e-3, 1.0)),
+    ({"model": "LanguageModel"}, ("LanguageModel", "text", 2e-3, 1.0)),
+    ({"model": "LanguageModel", "text": "/a.txt"}, ("LanguageModel", "text", 5e-3, 1.0)),
+    ({"model": "LanguageModel", "data": "names"}, ("LanguageModel", "names", 5e-3, 1.0)),
     ({"model": "GPT", "data": "names"}, ("GPT", "names", 3e-3, 1.0)),
     ({"data": "text", "update_rule": "sgd"}, ("GPT", "text", None, 1.0)),
     ({"data": "text", "update_rule": "adam"}, ("GPT", "text", 3e-3, 1.0)),
@@ -201,6 +203,16 @@ def test_what_is_not_given_fits_what_is(given, expected):
     settings = settings_of(given)
     names = ("model", "data", "learning_rate", "clip_norm")
     assert tuple(settings.get(name) for name in names) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "epochs"),
+    [({"data": "text"}, 6), ({"text": "/a"}, 10), ({"data": "names"}, 10), ({"epochs": 3}, 3)],
+)
+def test_the_sonnets_have_defaults_of_their_own(given, epochs):
+    settings = settings_of({"model": "GPT", **given})
+    assert settings["epochs"] == epochs
+    assert ("dropout" in settings) == (settings["data"] == "text" and "text" not in settings)
 
 
 @pytest.mark.parametrize(("characters", "stride"), [(700, 1), (40_000, 17), (200_000, 64)])
