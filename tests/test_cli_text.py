@@ -132,7 +132,7 @@ def test_resume_finds_a_text_that_moved_and_refuses_another_one(text, tmp_path, 
     capsys.readouterr()
     resume = ["train", "--resume", str(tmp_path / "run"), "--epochs", "2", "--quiet"]
     assert main(resume) == 2
-    refused(capsys, f"{mine}: No such file")
+    refused(capsys, f"{mine} is not there")
     assert main([*resume, "--text", str(moved)]) == 0
     capsys.readouterr()
     moved.write_text(text.read_text() + "Q")
@@ -239,7 +239,7 @@ MISTAKES = [
     (["--text", "short"], "expected words (T,) with T above length = 64"),
     (["--text", "empty"], "expected words (T,) with T above length = 64"),
     (["--text", "bytes"], "no UTF-8 text"),
-    (["--text", "nowhere"], "nowhere: No such file"),
+    (["--text", "nowhere"], "nowhere is not there"),
     (["--heads", "3", "--width", "8"], "heads = 3, expected a divisor of D = 8"),
     (["--cell", "gru"], "GPT takes no --cell"),
     (["--model", "LanguageModel", "--heads", "2"], "LanguageModel takes no --heads"),
