@@ -98,6 +98,7 @@ def _view(X, *, move, mirrored):
 
 def _kept(move, size):
     """The slices of one axis that a move fills, and that they are filled from."""
+    move = max(-size, min(size, move))
     return slice(max(0, move), size + min(0, move)), slice(max(0, -move), size - max(0, move))
 
 

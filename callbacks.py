@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .engine.diagnosis import check_callable, check_count, check_takes
-from .engine.errors import suggestion
+from .engine.diagnosis import check_callable, check_takes
+from .engine.errors import check_count, suggestion
 from .engine.events import EventFile
 from .engine.extras import need
 from .engine.files import remove_leftovers

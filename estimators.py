@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .engine.diagnosis import check_count
+from .engine.errors import check_count
 from .engine.extras import need
 from .engine.workers import workers
 from .models import Affine, Net

@@ -298,12 +298,14 @@ def svm_loss(x, y):
 def mse_loss(x, y):
     """Mean squared error over every entry of x: loss = sum of (x - y)^2 / (N * C).
 
-    x: (N, C).  y: targets shaped as x, or labels (N,), integers in [0, C), read as one-hot rows.
+    x: (N, C).  y: targets shaped as x (for C = 1 also (N,), floats), or labels (N,), integers in
+    [0, C), read as one-hot rows.
     Returns loss and dx (N, C) = 2 * (x - y) / (N * C): each entry of x is in one of the squares.
     """
     scores = as_float("mse_loss", "x", x)
     x = widened(scores)
-    if np.ndim(y) == 1:
+    is_number = x.shape[1:] == (1,) and np.asarray(y).dtype.kind == "f"
+    if np.ndim(y) == 1 and not is_number:
         right = check_labels("mse_loss", x, y)
         difference = x.copy()
         difference[right] -= 1

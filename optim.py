@@ -61,6 +61,9 @@ def update_rule(**defaults):
                 raise TypeError(
                     f"{name}: config = {config!r}, expected a dict such as {{'learning_rate': 0.001}}."
                 )
+            if not isinstance(w, np.ndarray) or w.dtype.kind not in "fc":
+                came = getattr(w, "dtype", type(w).__name__)
+                raise TypeError(f"{name}: w is of {came}, expected an array of floats.")
             if np.shape(dw) != w.shape:
                 raise ValueError(f"{name}: dw has shape {np.shape(dw)}, expected that of w, {w.shape}.")
             if not config.keys() <= defaults.keys():

@@ -16,8 +16,8 @@ from . import optim
 from .callbacks import call_what_is_due, callbacks_for, watched
 from .engine import diagnosis, html
 from .engine.checkpoints import described, load_params
-from .engine.diagnosis import check_callable, check_count
-from .engine.errors import check_range, look_up, refuse_unknown
+from .engine.diagnosis import check_callable
+from .engine.errors import check_count, check_range, look_up, refuse_unknown
 from .engine.randomness import generator, new_seed
 from .engine.ranks import ranks_of
 from .engine.resuming import Resumable

@@ -165,8 +165,9 @@ def visualize_grid(Xs, ubound=255.0, padding=1):
     Xs: (N, H, W, C), as in the course.  Returns (rows * (H + padding) - padding, ..., C); a constant
     image becomes zeros.
     """
-    if np.ndim(Xs) != 4:
-        raise ValueError(f"visualize_grid: Xs has shape {np.shape(Xs)}, expected (N, H, W, C).")
+    Xs = np.asarray(Xs)
+    if Xs.ndim != 4:
+        raise ValueError(f"visualize_grid: Xs has shape {Xs.shape}, expected (N, H, W, C).")
     N, H, W, C = Xs.shape
     columns = math.ceil(math.sqrt(N))
     rows = math.ceil(N / columns) if N else 0
@@ -185,6 +186,10 @@ def show_images(X, titles=None, columns=10):
     if X.ndim != 4 or X.shape[1] not in (1, 3, 4):
         raise ValueError(
             f"show_images: X has shape {X.shape}, expected images (N, C, H, W), C = 1, 3 or 4."
+        )
+    if titles is not None and len(titles) != len(X):
+        raise ValueError(
+            f"show_images: {len(titles)} titles came, expected one for each of {len(X)} images."
         )
     rows = max(1, math.ceil(len(X) / columns))
     height = 1.0 if titles is None else 1.25 + 0.15 * max(str(t).count("\n") for t in [*titles, ""])
@@ -211,8 +216,9 @@ def show_filters(w):
 
     The weights (D, M) of a first affine layer: reshape w.T to (M, C, H, W).
     """
-    if np.ndim(w) != 4:
-        raise ValueError(f"show_filters: w has shape {np.shape(w)}, expected filters (F, C, HH, WW).")
+    w = np.asarray(w)
+    if w.ndim != 4:
+        raise ValueError(f"show_filters: w has shape {w.shape}, expected filters (F, C, HH, WW).")
     F, C, HH, WW = w.shape
     return show_images(
         w if C in (1, 3) else w.reshape(F * C, 1, HH, WW), columns=8 if C in (1, 3) else C
@@ -221,13 +227,14 @@ def show_filters(w):
 
 def show_mistakes(X, y, predicted, class_names=None, most=50):
     """The images that were classified wrong, each with 'predicted, not true' above it."""
-    if not np.shape(y) == np.shape(predicted) == np.shape(X)[:1]:
+    X, y, predicted = map(np.asarray, (X, y, predicted))
+    if not y.shape == predicted.shape == X.shape[:1]:
         raise ValueError(
-            f"show_mistakes: X has shape {np.shape(X)}, y {np.shape(y)} and predicted "
-            f"{np.shape(predicted)}, expected a label and a prediction for each image."
+            f"show_mistakes: X has shape {X.shape}, y {y.shape} and predicted {predicted.shape}, "
+            "expected a label and a prediction for each image."
         )
-    wrong = np.flatnonzero(np.asarray(y) != np.asarray(predicted))[:most]
-    C = int(max(np.max(y), np.max(predicted))) + 1
+    wrong = np.flatnonzero(y != predicted)[:most]
+    C = int(max(y.max(), predicted.max())) + 1
     names = _names("show_mistakes", class_names, C)
     between = ", " if max(map(len, names)) < 5 else ",\n"
     titles = [f"{names[predicted[n]]}{between}not {names[y[n]]}" for n in wrong]
@@ -255,6 +262,7 @@ def _displayable(image):
 
 def show_confusion(counts, class_names=None):
     """A confusion matrix with its numbers; the colour is the share of the true class."""
+    counts = np.asarray(counts)
     C = len(counts)
     names = _names("show_confusion", class_names, C)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ..engine.checkpoints import load_params
-from ..engine.diagnosis import check_count
+from ..engine.errors import check_count
 from . import texts
 from .settings import build_model, checked_settings, kind_of, named
 

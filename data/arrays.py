@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 
 from ..engine.checkpoints import array_header
-from ..engine.diagnosis import check_count
+from ..engine.errors import check_count
 from ..engine.randomness import generator
 from .files import most_bytes, named
 from .transforms import standardizer

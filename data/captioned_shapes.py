@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine.diagnosis import check_count
+from ..engine.errors import check_count
 from ..engine.randomness import generator
 
 __all__ = ["Words", "captioned_shapes"]

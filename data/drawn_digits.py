@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..engine.diagnosis import check_count
+from ..engine.errors import check_count
 from ..engine.randomness import generator
 from .transforms import standardizer
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..engine.diagnosis import check_count
-from ..engine.errors import check_range
+from ..engine.errors import check_count, check_range
 from ..engine.randomness import generator
 from .download import find
 from .files import opened
@@ -163,9 +162,13 @@ def load_names(data_dir=None, seed=0):
     """
     path = find(data_dir, "names", "text/names.txt")
     names = _read(path).split()
-    vocabulary = Characters("".join(sorted({".", *"".join(names)})))
-    length = max(map(len, names), default=0) + 1
-    X, y = np.zeros((len(names), length), np.int8), np.full((len(names), length), -1, np.int8)
+    letters = set("".join(names))
+    if min(letters, default="a") <= ".":  # word 0 is to be '.', and to stand in no name
+        raise ValueError(f"{path}: the names hold {min(letters)!r}, expected letters alone.")
+    vocabulary = Characters("".join(sorted({".", *letters})))
+    shape = len(names), max(map(len, names), default=0) + 1
+    dtype = np.min_scalar_type(-len(vocabulary))
+    X, y = np.zeros(shape, dtype), np.full(shape, -1, dtype)
     for row, name in enumerate(names):
         words = vocabulary.encode(name)
         X[row, 1 : len(name) + 1] = y[row, : len(name)] = words

@@ -91,7 +91,7 @@ def times_mask(whole, mask):
     """whole * mask, for `bits`: as floats, infinity * 0 is NaN."""
     if whole.dtype.kind != "i":
         return np.where(mask, whole, whole.dtype.type(0))
-    out = mask.view(np.int8).astype(whole.dtype)  # of bool it takes longer
+    out = np.asarray(mask).view(np.int8).astype(whole.dtype)  # of bool it takes longer
     return np.multiply(out, whole, out=out)
 
 

@@ -191,10 +191,10 @@ def check_labels(who, x, y):
 
 
 def check_targets(who, x, y):
-    """Targets as floats; they must have the shape of x."""
+    """Targets as floats in the shape of x; a last axis of length 1 may be left out."""
     y = as_float(who, "y", y)
-    if y.shape != x.shape:
+    if y.shape != x.shape and (y.shape != x.shape[:-1] or x.shape[-1] != 1):
         raise ValueError(
             f"{who}: y has shape {y.shape}, expected targets {x.shape} or labels {x.shape[:1]}."
         )
-    return y
+    return y.reshape(x.shape)

@@ -5,14 +5,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .errors import check_range, suggestion
+from .errors import check_count, check_range, suggestion
 from .parts import joined
 from .targets import checked_kind
 
 __all__ = [
     "check_batch_size",
     "check_callable",
-    "check_count",
     "check_gradients",
     "check_model",
     "check_schedule",
@@ -75,14 +74,6 @@ def check_model(model, who="Solver"):
             f"{who}: model is a {type(model).__name__}, expected an object with `params`, a dict of "
             f"arrays, and `loss(X, y)`.{hint}"
         )
-
-
-def check_count(name, value, low=1, optional=False, who="Solver"):
-    """Raise ValueError unless `value` is a whole number from `low` up; optional: or None."""
-    if optional and value is None:
-        return
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < low:
-        raise ValueError(f"{who}: {name} = {value!r}, expected a whole number from {low} up.")
 
 
 def check_batch_size(batch_size, examples):

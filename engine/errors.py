@@ -2,6 +2,8 @@
 
 import difflib
 
+import numpy as np
+
 
 def suggestion(name, known):
     """' Did you mean ...?' for the known name nearest to a wrong one, '' if none is near."""
@@ -48,3 +50,11 @@ def check_range(who, name, value, low, high, *, open_low=False, open_high=False,
         raise ValueError(
             f"{who}: {name} = {value!r}, expected a number in {left}{low}, {high}{right}.{hint}"
         )
+
+
+def check_count(name, value, low=1, optional=False, who="Solver"):
+    """Raise ValueError unless `value` is a whole number from `low` up; optional: or None."""
+    if optional and value is None:
+        return
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < low:
+        raise ValueError(f"{who}: {name} = {value!r}, expected a whole number from {low} up.")

@@ -25,6 +25,7 @@ import sys
 import threading
 import time
 
+from .errors import check_count
 from .helpers import Helper, helpers_available
 
 __all__ = [
@@ -84,8 +85,7 @@ class Session:
 
     def __init__(self, count=None):
         count = default_count() if count is None else count
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"workers: count = {count!r}, expected a whole number from 1 up.")
+        check_count("count", count, who="workers")
         self.count, self.process = count, os.getpid()
         self.pool = concurrent.futures.ThreadPoolExecutor(count - 1, "handgrad") if count > 1 else None
         self.helpers = []

@@ -6,8 +6,7 @@ import numpy as np
 
 from .. import layers as L
 from .. import recurrent as R
-from ..engine.diagnosis import check_count
-from ..engine.errors import look_up
+from ..engine.errors import check_count, look_up
 from ..engine.randomness import generator, new_seed
 
 __all__ = ["CaptioningRNN"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import layers as L
 from ..engine.checks import check_pair
-from ..engine.errors import look_up
+from ..engine.errors import check_count, look_up
 
 __all__ = [
     "ACTIVATIONS",
@@ -309,8 +309,7 @@ POOLS = {"max": MaxPool, "avg": AvgPool}
 
 
 def _whole(who, name, value):
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{who}: {name} = {value!r}, expected a whole number from 1 up.")
+    check_count(name, value, who=who)
     return value
 
 
@@ -329,24 +328,29 @@ def _said(**settings):
 
 
 def described(who, layers):
-    """The descriptions that the entries of the list stand for."""
-    if not isinstance(layers, list | tuple) or not layers:
-        raise ValueError(f"{who}: layers is {layers!r}, expected a list of layers, not empty.")
-    for layer in layers:
-        if isinstance(layer, str):
-            layer = look_up(who, ACTIVATIONS, layer, "activation")
-        if isinstance(layer, tuple) and len(layer) == 2:
-            layer = Pair(*layer)
-        if isinstance(layer, Residual):
-            layer = Residual(list(described(who, layer.layers)))
-        known = layer is None or hasattr(layer, "build") or hasattr(layer, "layers")
-        if isinstance(layer, type) or not known:
-            raise ValueError(
-                f"{who}: layers holds {layer!r}, expected a description such as Affine(10) or ReLU(), "
-                f"the name of an activation ({', '.join(ACTIVATIONS)}), or a pair (forward, backward)."
-            )
-        if layer is not None:  # the activation 'identity' is no layer
-            yield layer
+    """The descriptions that the entries of the list stand for, without the activation 'identity'."""
+    entries = layers if isinstance(layers, list | tuple) else ()
+    found = [_described(who, layer) for layer in entries if layer != "identity"]
+    if not found:
+        raise ValueError(
+            f"{who}: layers is {layers!r}, expected a list of layers, not empty ('identity' is none)."
+        )
+    return found
+
+
+def _described(who, layer):
+    if isinstance(layer, str):
+        return look_up(who, ACTIVATIONS, layer, "activation")
+    if isinstance(layer, tuple) and len(layer) == 2:
+        return Pair(*layer)
+    if isinstance(layer, Residual):
+        return Residual(described(who, layer.layers))
+    if isinstance(layer, type) or not (hasattr(layer, "build") or hasattr(layer, "layers")):
+        raise ValueError(
+            f"{who}: layers holds {layer!r}, expected a description such as Affine(10) or ReLU(), "
+            f"the name of an activation ({', '.join(ACTIVATIONS)}), or a pair (forward, backward)."
+        )
+    return layer
 
 
 def in_line(descriptions):

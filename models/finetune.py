@@ -1,8 +1,12 @@
 """Refitting the last layer of a trained net in closed form."""
 
+import math
+
 import numpy as np
 
 from ..data_utils import one_hot
+from ..engine.errors import check_range
+from ..layers import affine_forward
 
 __all__ = ["refit_last_layer"]
 
@@ -14,11 +18,22 @@ def refit_last_layer(model, X, y, ridge=0.0):
     ||H @ W + b - one_hot(y)||^2 + ridge * ||W||^2; if there are many solutions, the smallest is taken.
 
     model: a Net whose last layer is affine.  X: (N, ...) as `model.loss` takes it.  y: labels (N,).
-    ridge: 0 or more. The model's parameters are replaced; their dtype stays.
+    ridge: 0 or more. The model's parameters are replaced; their dtype stays. Raises ValueError if the
+    last layer is another one.
     """
-    if ridge < 0:
-        raise ValueError(f"refit_last_layer: ridge = {ridge}, expected 0 or more.")
-    w_name, b_name = model.layers[-1].names
+    check_range("refit_last_layer", "ridge", ridge, 0, math.inf, open_high=True)
+    last, X, y = model.layers[-1], np.asarray(X), np.asarray(y)
+    if last.forward is not affine_forward or last.joins:
+        raise ValueError(
+            f"refit_last_layer: the last layer of {model.name} is {model.descriptions[-1]!r}, expected "
+            "a net that ends with Affine."
+        )
+    if y.shape != X.shape[:1] or not y.size:
+        raise ValueError(
+            f"refit_last_layer: X has {len(X)} examples and y the shape {y.shape}, expected a label "
+            "for each, and at least one."
+        )
+    w_name, b_name = last.names
     w, b = model.params[w_name], model.params[b_name]
     H = model.features(X).astype(np.float64)
     targets = one_hot(y, len(b), np.float64)

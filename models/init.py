@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine.errors import look_up
+from ..engine.errors import check_range, look_up
 
 __all__ = ["INITIALIZERS", "Draw", "kaiming", "xavier"]
 
@@ -49,4 +49,5 @@ class Draw:
                 look_up("Net", INITIALIZERS, self.scale, "weight_scale") if named else self.scale
             )
             return initializer(self.rng, shape, fan_in, fan_out)
+        check_range("Net", "weight_scale", self.scale, 0, math.inf)
         return self.scale * self.rng.standard_normal(shape)

@@ -5,6 +5,7 @@ scores = model.loss(X)
 loss, grads = model.loss(X, y)
 """
 
+import contextlib
 import dataclasses
 import inspect
 import math
@@ -14,8 +15,7 @@ import numpy as np
 from .. import layers as L
 from .. import recurrent as R
 from ..engine import html
-from ..engine.diagnosis import check_count
-from ..engine.errors import check_range, look_up, refuse_unknown
+from ..engine.errors import check_count, check_range, look_up, refuse_unknown
 from ..engine.parts import by_part
 from ..engine.passes import Passes
 from ..engine.randomness import generator, new_seed
@@ -86,7 +86,7 @@ class Net:
         self.reg, self.dtype, self.streams = reg, _checked_dtype(self.name, dtype), streams
         self.new_masks_each_call = seed is None
         seed = new_seed() if seed is None else seed
-        self.descriptions, self.class_names = list(described(self.name, layers)), None
+        self.descriptions, self.class_names = described(self.name, layers), None
         self.layers, self._rows, params = self._build(weight_scale, seed)
         self._outputs = self._rows[-1][1]
         losses = AT_EACH_STEP if len(self._outputs) == 2 else LOSSES
@@ -412,7 +412,9 @@ class Net:
 
         model = load(path, pairs)
         if not isinstance(model, cls):
-            raise ValueError(f"{path}: holds a {model.name}, expected a {cls.__name__}.")
+            is_own = issubclass(cls, type(model))
+            cure = f"; a class of one's own is saved as a {model.name}: {model.name}.load" * is_own
+            raise ValueError(f"{path}: holds a {model.name}, expected a {cls.__name__}{cure}.")
         return model
 
     @property
@@ -437,10 +439,10 @@ def keywords(model):
 
 
 def _checked_dtype(who, dtype):
-    kind = np.dtype(dtype)
-    if kind.kind not in "fc":
-        raise ValueError(f"{who}: dtype = {dtype!r}, expected floats, such as np.float32.")
-    return kind.type
+    with contextlib.suppress(TypeError):  # what NumPy does not know
+        if (kind := np.dtype(dtype)).kind in "fc":
+            return kind.type
+    raise ValueError(f"{who}: dtype = {dtype!r}, expected floats, such as np.float32.")
 
 
 def _checked_dim(who, input_dim):

@@ -189,7 +189,9 @@ def test_views_are_the_image_its_shifts_and_their_mirror_images():
         assert not moved[frame].any()
     for moved, frame in ((left, np.s_[..., -2:]), (right, np.s_[..., :2])):
         assert not moved[frame].any()
-    assert not views(pixels=40)[1](X).any()  # moved out of sight
+    for pixels in (12, 13, 18, 40):  # moved out of sight; X is 12 x 10
+        for moved in views(pixels)[1:5]:
+            assert not moved(X).any()
 
 
 def test_views_refuse_what_they_can_not_show():

@@ -829,6 +829,23 @@ def test_losses_by_hand():
         L.mse_loss(x, np.zeros((1, 2)))
 
 
+def test_mse_loss_of_one_output_takes_a_number_for_each_example():
+    x, y = np.array([[1.0], [2.0], [4.0]]), np.array([0.5, 2.0, 1.0])
+    loss, dx = L.mse_loss(x, y)
+    assert loss == pytest.approx((0.25 + 0 + 9) / 3)
+    np.testing.assert_allclose(dx, [[1 / 3], [0], [2]])
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "sigmoid", "tanh"])
+def test_activations_of_a_number(name):
+    forward, backward = getattr(L, f"{name}_forward"), getattr(L, f"{name}_backward")
+    out, cache = forward(2.0)
+    as_row, row_cache = forward([2.0])
+    assert np.shape(out) == ()
+    assert out == as_row[0]
+    assert backward(3.0, cache) == backward([3.0], row_cache)[0]
+
+
 @pytest.mark.parametrize(("far", "expected"), [(-2000, 2000), (2000, 0)])
 def test_softmax_loss_of_far_scores(far, expected):
     value, dx = L.softmax_loss(np.array([[0.0, far]]), np.array([1]))

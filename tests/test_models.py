@@ -28,6 +28,7 @@ from handgrad.models import (
     Net,
     Pair,
     ReLU,
+    Residual,
     Sigmoid,
     Tanh,
     ThreeLayerConvNet,
@@ -441,6 +442,12 @@ ERRORS = [
     (lambda: Net([GroupNorm(2)], (3, 4, 4)), "layer 1: spatial_groupnorm_forward: G = 2"),
     (lambda: Net([Pair(doubled_forward, 3)], 5), "backward = 3, expected a function"),
     (lambda: Net([], 5), "layers is [], expected a list of layers, not empty"),
+    (lambda: Net(["identity"], 5), "layers is ['identity'], expected a list of layers, not empty"),
+    (lambda: Net([Residual(["identity"]), Affine(2)], 5), "layers is ['identity'], expected a list"),
+    (lambda: Net([Affine(True)], 5), "Affine: width = True, expected a whole number from 1 up"),
+    (lambda: Net([Affine(2)], 5, weight_scale=None), "weight_scale = None, expected a number"),
+    (lambda: Net([Affine(2)], 5, weight_scale=float("nan")), "weight_scale = nan, expected a number"),
+    (lambda: Net([Affine(2)], 5, dtype="flaot32"), "dtype = 'flaot32', expected floats, such as"),
     (lambda: Net(Affine(5), 5), "expected a list of layers"),
     (lambda: Net([Affine(5)], 0), "input_dim = 0"),
     (lambda: Net([Affine(5)], (3, 32, 32, 3)), "input_dim = (3, 32, 32, 3)"),
@@ -546,6 +553,23 @@ def test_refit_with_dependent_activations_and_its_error():
     assert model.params["W2"].dtype == np.float32
     with pytest.raises(ValueError, match="ridge = -1"):
         refit_last_layer(model, X, np.arange(60) % 4, ridge=-1)
+
+
+DOUBLED = Pair(doubled_forward, doubled_backward)
+
+
+@pytest.mark.parametrize("last", [[ReLU()], [DOUBLED], [Residual([ReLU(), Affine(4)])]])
+def test_refit_needs_an_affine_layer_at_the_end(last):
+    model = Net([Affine(4), *last], (1, 5, 5), seed=0)
+    with pytest.raises(ValueError, match="refit_last_layer: .*, expected a net that ends with Affine"):
+        refit_last_layer(model, np.zeros((3, 1, 5, 5)), np.arange(3))
+
+
+@pytest.mark.parametrize("N", [0, 2])
+def test_refit_needs_a_label_for_each_example(N):
+    X, _ = batch((12,), N=60)
+    with pytest.raises(ValueError, match=rf"X has 60 examples and y the shape \({N},\)"):
+        refit_last_layer(FullyConnectedNet([9], 12, 4), X, np.zeros(N, int))
 
 
 def test_a_loss_of_ones_own():

@@ -141,6 +141,10 @@ class TestRules:
             UPDATE_RULES[name](W, DW, {"learning_rat": 1.0})
         with pytest.raises(ValueError, match=rf"{name}: dw has shape"):
             UPDATE_RULES[name](W, DW.T, {})
+        with pytest.raises(TypeError, match=rf"{name}: w is of int64, expected an array of floats"):
+            UPDATE_RULES[name](np.arange(3), np.ones(3))
+        with pytest.raises(TypeError, match=rf"{name}: w is of list, expected an array of floats"):
+            UPDATE_RULES[name]([1.0], [2.0])
 
 
 def test_known_value_of_momentum():

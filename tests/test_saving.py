@@ -195,6 +195,8 @@ def test_a_class_of_ones_own_is_a_net(tmp_path):
     net.save(tmp_path / "net")
     back = load(tmp_path / "net")
     assert type(back) is Net
+    with pytest.raises(ValueError, match="holds a Net, expected a Deep; .* saved as a Net: Net.load"):
+        Deep.load(tmp_path / "net")
     np.testing.assert_array_equal(back.loss(np.ones((2, 5))), net.loss(np.ones((2, 5))))
 
 

@@ -64,6 +64,26 @@ def test_visualize_grid():
     np.testing.assert_allclose(grid[:4, :3], 255 * first)
 
 
+def test_lists_are_drawn_as_arrays():
+    X = np.random.default_rng(0).random((3, 1, 4, 4))
+    grid = vis_utils.visualize_grid(X.transpose(0, 2, 3, 1).tolist())
+    np.testing.assert_array_equal(grid, vis_utils.visualize_grid(X.transpose(0, 2, 3, 1)))
+    assert len(vis_utils.show_filters(X.tolist()).axes) == 8
+    (axes,) = vis_utils.show_confusion([[3, 1], [0, 2]]).axes
+    assert [text.get_text() for text in axes.texts] == ["3", "1", "2"]
+    titles = [
+        axes.get_title() for axes in vis_utils.show_mistakes(X.tolist(), [0, 1, 1], [0, 1, 0]).axes
+    ]
+    assert titles[0] == "0, not 1"
+
+
+def test_a_title_for_each_image():
+    with pytest.raises(
+        ValueError, match="show_images: 1 titles came, expected one for each of 2 images"
+    ):
+        vis_utils.show_images(np.zeros((2, 1, 4, 4)), ["a"])
+
+
 def test_confusion_matrix_counts():
     counts = vis_utils.confusion_matrix([0, 0, 1, 2, 2], [0, 1, 1, 2, 0], 3)
     np.testing.assert_array_equal(counts, [[1, 1, 0], [0, 1, 0], [1, 0, 1]])

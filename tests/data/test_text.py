@@ -114,6 +114,24 @@ def test_names(tmp_path):
     assert [len(data[f"X_{part}"]) for part in ("train", "val", "test")] == [24, 3, 3]
 
 
+@pytest.mark.parametrize("name", ["o'hara", "anne-marie", "st.john"])
+def test_names_hold_nothing_that_may_be_taken_for_their_end(tmp_path, name):
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "names.txt").write_text(f"anna {name}")
+    with pytest.raises(ValueError, match=r"names.txt: the names hold .['.-].*, expected letters"):
+        load_names(tmp_path)
+
+
+def test_names_may_have_more_letters_than_a_byte_counts(tmp_path):
+    (tmp_path / "text").mkdir()
+    names = [chr(ord("一") + k) for k in range(300)]
+    (tmp_path / "text" / "names.txt").write_text(" ".join(names), encoding="utf-8")
+    data = load_names(tmp_path)
+    assert data["y_train"].max() == 300
+    assert data["y_train"].min() == 0  # each name is as long as the longest
+    assert set(data["vocabulary"].decode(data["X_train"][:, 1])) < set(names)
+
+
 def test_a_text_that_is_not_there_says_where_it_was_sought(tmp_path):
     for load, name in ((load_names, "names"), (load_shakespeare, "shakespeare")):
         with pytest.raises(FileNotFoundError, match=rf"{name} is not in .*handgrad download {name}"):

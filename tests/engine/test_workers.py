@@ -357,7 +357,12 @@ def test_another_context_has_no_session():
         assert contextvars.Context().run(engine_workers._current) is None
 
 
-@pytest.mark.parametrize("count", [0, -1, 1.5])
+def test_a_count_may_be_numpys():
+    with workers(np.int64(2)):
+        assert engine_workers._current().count == 2
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, True])
 def test_a_wrong_number_of_workers(count):
     with pytest.raises(ValueError, match="expected a whole number from 1 up"), workers(count):
         pass
