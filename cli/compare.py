@@ -18,8 +18,8 @@ def add(commands):
         "compare",
         help="train with several values of one option, each with several seeds",
         description="Train with several values of one option, the same seeds and budget for all. "
-        "The folder gets a file for each run, table.md, table.csv and curves.png; started again "
-        "it goes on where it was.",
+        "The folder gets a file for each run, table.md, table.csv and curves.png. A comparison that is "
+        "started again makes only the runs that are missing.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -31,7 +31,7 @@ def add(commands):
         help="an option of train and the values it takes: learning-rate 0.1 0.01, or tied yes no",
     )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each value (default: 3)")
-    parser.add_argument("--target", type=float, help="a validation accuracy to time")
+    parser.add_argument("--target", type=float, help="time the runs up to this validation accuracy")
     parser.add_argument(
         "--on",
         metavar="WHERE",

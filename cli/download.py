@@ -7,9 +7,9 @@ __all__ = ["add", "run"]
 
 def add(commands):
     """The parser of the command."""
-    parser = commands.add_parser("download", help="fetch a data set, checked, from a mirror")
+    parser = commands.add_parser("download", help="fetch a data set and check its sums")
     parser.add_argument("data", choices=SOURCES)
-    parser.add_argument("--data-dir", help="where to (default: HANDGRAD_DATA or the cache folder)")
+    parser.add_argument("--data-dir", help="the folder (default: HANDGRAD_DATA, or the cache folder)")
     parser.set_defaults(run=run)
 
 

@@ -17,21 +17,21 @@ def add(commands):
     """The parser of the command."""
     parser = commands.add_parser(
         "generate",
-        help="let a net that was trained on a text go on with it",
+        help="write text with a net that was trained on text",
         description="Write text with the net in a run folder, with the parameters that were best on "
         "validation. Each character is written as soon as it is drawn.",
     )
     parser.add_argument("folder", metavar="RUN", help="a run folder of `handgrad train --data text`")
-    parser.add_argument("--prompt", help="what the text begins with (default: a new line)")
+    parser.add_argument("--prompt", help="the beginning of the text (default: a new line)")
     parser.add_argument("-n", "--length", type=int, default=500, help="characters (default: 500)")
     parser.add_argument(
         "--temperature",
         type=float,
         default=0.8,
-        help="below 1 likely characters become likelier, 0 takes the likeliest (default: 0.8)",
+        help="below 1 makes likely characters likelier; 0 takes the likeliest (default: 0.8)",
     )
     parser.add_argument("--top-k", type=int, help="draw from the k likeliest only (default: from all)")
-    parser.add_argument("--seed", type=int, help="of the draws (default: new ones each time)")
+    parser.add_argument("--seed", type=int, help="of the random draws (default: a new one each time)")
     parser.set_defaults(run=run)
 
 

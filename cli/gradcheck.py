@@ -78,7 +78,7 @@ CHECKED = (
 def add(commands):
     """The parser of the command."""
     parser = commands.add_parser(
-        "gradcheck", help="hold every model's written gradients against numerical ones"
+        "gradcheck", help="check the written gradients of every model against numerical ones"
     )
     parser.add_argument("--model", choices=ALL_MODELS, help="only this one (default: all)")
     parser.set_defaults(run=run)

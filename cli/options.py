@@ -33,25 +33,31 @@ def _scale(text):
 
 
 RUN = {
-    "model": {"choices": [*images.MODELS, *texts.MODELS], "help": _default("model")},
-    "data": {"choices": [*images.DATA_SETS, *texts.DATA_SETS], "help": _default("data")},
-    "data_dir": {"help": "where data files are (default: HANDGRAD_DATA)"},
-    "epochs": {"type": int, "help": _default("epochs")},
-    "batch_size": {"type": int, "help": _default("batch_size")},
-    "update_rule": {"choices": [*UPDATE_RULES], "help": _default("update_rule")},
+    "model": {"choices": [*images.MODELS, *texts.MODELS], "help": f"the net {_default('model')}"},
+    "data": {
+        "choices": [*images.DATA_SETS, *texts.DATA_SETS],
+        "help": f"the data set {_default('data')}",
+    },
+    "data_dir": {"help": "the folder with data files (default: HANDGRAD_DATA, or the cache folder)"},
+    "epochs": {"type": int, "help": f"passes over the training set {_default('epochs')}"},
+    "batch_size": {"type": int, "help": f"examples a step {_default('batch_size')}"},
+    "update_rule": {"choices": [*UPDATE_RULES], "help": f"the optimizer {_default('update_rule')}"},
     "learning_rate": {
         "type": float,
-        "help": "(default: the rule's own; for texts and adam 0.003, LanguageModel 0.005, on the "
-        "sonnets 0.002)",
+        "help": "of the rule (default: the rule's own; for texts and adam 0.003, LanguageModel 0.005, "
+        "on the sonnets 0.002)",
     },
-    "lr_decay": {"type": float, "help": f"its factor after each epoch {_default('lr_decay')}"},
+    "lr_decay": {
+        "type": float,
+        "help": f"the learning rate's factor after each epoch {_default('lr_decay')}",
+    },
     "weight_decay": {
         "type": float,
         "help": "of adamw, on matrices and filters only (default: the rule's own, on all parameters)",
     },
     "clip_norm": {
         "type": float,
-        "help": "a longer gradient is shortened to this norm (default: never; for texts 1.0)",
+        "help": "shorten the gradient to this norm if it is longer (default: never; for texts 1.0)",
     },
     "seed": {"type": int, "help": f"of everything random {_default('seed')}"},
 }
@@ -62,29 +68,29 @@ DATA = {
         "metavar": "FILE",
         "help": "any UTF-8 text (default: nine sonnets, with epochs, rates and dropout that suit them)",
     },
-    "context": {"type": int, "help": f"characters a window (default: {texts.CONTEXT})"},
+    "context": {"type": int, "help": f"characters in a window (default: {texts.CONTEXT})"},
     "stride": {
         "type": int,
-        "help": "from one window to the next (default: the context, and less for short texts, so that "
-        f"an epoch has {texts.WINDOWS} windows)",
+        "help": "characters from one window to the next (default: the context, and less for short "
+        f"texts, so that an epoch has {texts.WINDOWS} windows)",
     },
 }
 # Arguments of models. Each model takes those that its constructor names.
 MODEL = {
-    "width": {"type": int, "help": "numbers a character"},
-    "depth": {"type": int, "help": "blocks, or recurrent layers"},
+    "width": {"type": int, "help": "size of a character's vector"},
+    "depth": {"type": int, "help": "how many blocks or recurrent layers"},
     "heads": {"type": int, "help": "attention heads, a divisor of the width"},
     "tied": {
         "action": BooleanOptionalAction,
-        "help": "scores by the matrix of the embedding, or by one of their own (default: tied)",
+        "help": "compute scores with the embedding's matrix, or with one of their own (default: tied)",
     },
-    "cell": {"choices": [*CELLS]},
+    "cell": {"choices": [*CELLS], "help": "the kind of recurrent layer"},
     "hidden_dim": {"type": int, "help": "hidden units of a layer"},
-    "wordvec_dim": {"type": int, "help": "numbers a character (default: hidden-dim)"},
+    "wordvec_dim": {"type": int, "help": "size of a character's vector (default: hidden-dim)"},
     "streams": {
         "type": int,
-        "help": "read the text in so many pieces side by side and carry the state of the recurrent "
-        "layers from window to window; the batch size is as many",
+        "help": "cut the text into so many pieces, read them side by side, and carry the state of the "
+        "recurrent layers from window to window; this is the batch size, too",
     },
     "hidden_dims": {"type": int, "nargs": "*", "help": "widths of hidden affine layers"},
     "filters": {
@@ -92,14 +98,17 @@ MODEL = {
         "nargs": "*",
         "help": "convolutions and pools in order: 32 pool 64 pool",
     },
-    "filter_size": {"type": int},
-    "pool": {"choices": [*POOLS]},
-    "activation": {"choices": [*ACTIVATIONS]},
-    "normalization": {"choices": ["batchnorm", "layernorm"]},
+    "filter_size": {"type": int, "help": "rows and columns of a filter"},
+    "pool": {"choices": [*POOLS], "help": "the kind of pooling"},
+    "activation": {"choices": [*ACTIVATIONS], "help": "behind each hidden layer"},
+    "normalization": {"choices": ["batchnorm", "layernorm"], "help": "before each activation"},
     "dropout": {"type": float, "help": "the probability of dropping"},
     "reg": {"type": float, "help": "strength of the L2 penalty"},
-    "weight_scale": {"type": _scale, "help": f"a number, or one of {', '.join(INITIALIZERS)}"},
-    "loss": {"choices": [*LOSSES]},
+    "weight_scale": {
+        "type": _scale,
+        "help": f"deviation of the first weights: a number, or one of {', '.join(INITIALIZERS)}",
+    },
+    "loss": {"choices": [*LOSSES], "help": "what is minimised"},
 }
 GROUPS = {"the run": RUN, "texts": DATA, "the model (each has its own defaults)": MODEL}
 

@@ -23,10 +23,10 @@ examples:
   handgrad train --data mnist --epochs 5             LeNet5 on MNIST
   handgrad train --data cifar10 --model ConvNet --filters 32 pool 64 pool --normalization batchnorm
   handgrad train --data text --out sonnets           GPT on nine sonnets; or --text FILE
-  handgrad generate sonnets --prompt "Shall I "      it goes on with them
-  handgrad train --resume runs/20260101-120000-LeNet5-digits --epochs 20
+  handgrad generate sonnets --prompt "Shall I "      write what may follow
+  handgrad train --resume runs/20260101-120000-LeNet5-digits --epochs 20    train on, up to 20 epochs
   handgrad compare --vary update-rule sgd adam --seeds 3 --epochs 5
-  handgrad gradcheck                                 every written gradient against a numerical one
+  handgrad gradcheck                                 check the gradients of every model
 """
 MAY_CHANGE = ("epochs", "data_dir", "text")  # when a run is resumed
 
