@@ -3,10 +3,13 @@
 For training, both sides take steps in turn, in one process, on the same batches: forward, backward, an
 update by AdamW. Before each step there is a pause, because threads keep spinning after their work. A
 ratio is PyTorch's time of a step over handgrad's, a median over the steps: above 1 handgrad is faster.
-`generate` times 1,000 characters of GPT with its cache. With --memory it measures what a process of its
-own holds at most in some steps of training, less what it holds after the imports, helper processes
-included. Needs the extra `bench`, and HANDGRAD_DATA for Shakespeare; else the sonnets that come with
-handgrad are the text.
+`generate` times 1,000 characters of GPT with its cache.
+
+With --memory it measures what a process and its helper processes hold at most in some steps of
+training: first less what it holds before, when all is imported, then in all. This needs Linux.
+
+Needs the extra `bench`, and HANDGRAD_DATA for Shakespeare; else the sonnets that come with handgrad are
+the text.
 """
 
 import argparse
@@ -15,10 +18,10 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
-from .child import peak_mb
 from .pages import line, table
 
 NETS = {"gpt": (12, 150), "rnn": (64, 100), "gru": (64, 60), "lstm": (64, 60)}  # batch, steps
@@ -26,6 +29,7 @@ STEPS, WIDTH, HEADS, DEPTH, HIDDEN = 64, 128, 4, 4, 256
 SIDES = ("ours", "torch")
 PAUSE = 0.02  # seconds
 WARM = 1.5  # seconds of work until helper processes are there
+GLANCE = 2e-3  # seconds between two looks at memory
 
 
 def text():
@@ -151,16 +155,33 @@ def generating(count, n=1000, rounds=5):
 
 
 def memory(net, side, count):
-    """MB that steps of one side hold at most, measured in a process of its own."""
+    """MB that a process and its helpers hold: at most in some steps, and before the first."""
     command = [sys.executable, "-m", "benchmarks.sequences", net, "--child", side]
-    answer = subprocess.run(
-        [*command, "--threads", str(count)], check=True, capture_output=True, text=True
-    )
-    return float(answer.stdout)
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen([*command, "--threads", str(count)], **pipes) as process:
+        process.stdout.readline()  # all is imported
+        before = most = held_mb(process.pid)
+        process.stdin.close()
+        while process.poll() is None:
+            most = max(most, held_mb(process.pid))
+            time.sleep(GLANCE)
+    if process.returncode:
+        raise RuntimeError(f"{net}, {side}: the process ended with exit code {process.returncode}.")
+    return most, before
+
+
+def held_mb(pid):
+    """MB of a process and those that it started. What several share is divided among them (PSS)."""
+    try:
+        started = " ".join(p.read_text() for p in Path(f"/proc/{pid}/task").glob("*/children"))
+        shares = Path(f"/proc/{pid}/smaps_rollup").read_text().split("\nPss:")[1]
+    except (OSError, IndexError):  # it ends just now
+        return 0
+    return int(shares.split()[0]) / 1024 + sum(map(held_mb, started.split()))
 
 
 def child(net, side, count):
-    """Print what some steps hold at most, in MB, less what is held before."""
+    """Import all, wait, and take some steps."""
     V, make = 65, {"ours": our_step, "torch": their_step}[side]
     X, y = np.random.default_rng(0).integers(V, size=(2, NETS[net][0], STEPS))
     if side == "torch":
@@ -172,15 +193,15 @@ def child(net, side, count):
         from handgrad import workers
 
         opened = workers(count)
-    make("rnn", V)(X[:1, :1], y[:1, :1])  # now all is imported
-    before = peak_mb()
+    make("rnn", V)(X[:1, :1], y[:1, :1])
+    print("ready", flush=True)
+    sys.stdin.read()
     with opened:
-        step, until = make(net, V), time.perf_counter() + (WARM if count > 1 else 0)
+        step, until = make(net, V), time.perf_counter() + WARM
         while time.perf_counter() < until:
             step(X, y)
         for _ in range(5):
             step(X, y)
-        print(peak_mb() - before)
 
 
 def main():
@@ -191,6 +212,7 @@ def main():
     parser.add_argument("--memory", action="store_true", help="measure memory, not speed")
     parser.add_argument("--child", choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    choices = list(NETS) if args.memory else choices
     if unknown := set(args.nets) - set(choices):
         parser.error(f"unknown nets {sorted(unknown)}, expected some of {choices}")
     if args.child:
@@ -198,13 +220,13 @@ def main():
         return
     head, row = (MEMORY, memory_row) if args.memory else (SPEED, speed_row)
     print(table(head, []), flush=True)
-    for net in args.nets or (NETS if args.memory else choices):
+    for net in args.nets or choices:
         for count in args.threads:
             print(line(row(net, count)), flush=True)
 
 
 SPEED = "net", "threads", "ratio", "quartiles", "handgrad, ms", "PyTorch, ms"
-MEMORY = "net", "threads", "MB handgrad", "MB PyTorch"
+MEMORY = "net", "threads", "handgrad, MB", "in all", "PyTorch, MB", "in all"
 
 
 def speed_row(net, count):
@@ -215,7 +237,8 @@ def speed_row(net, count):
 
 
 def memory_row(net, count):
-    return net, count, *(f"{memory(net, side, count):.0f}" for side in SIDES)
+    sides = [memory(net, side, count) for side in SIDES]
+    return net, count, *(f"{mb:.0f}" for most, before in sides for mb in (most - before, most))
 
 
 if __name__ == "__main__":

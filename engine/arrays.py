@@ -121,6 +121,8 @@ def spread(p, x):
     What is computed then runs over whole rows, in half the time.
     """
     p = p.ravel()
+    if x.ndim == 2:
+        return p
     if x.ndim == 4 and x.strides[2] > x.strides[1]:
         N, C, _, W = x.shape
         return as_images(np.repeat(p, W * N), (N, C, 1, W))
@@ -140,7 +142,7 @@ def feature_products(a, b):
 
 def row_sums(a):
     """The sum of each row: (..., D) to (..., 1). np.sum takes three times as long here."""
-    return np.einsum("...d->...", a)[..., None]
+    return row_products(np.ones(a.shape[-1], a.dtype), a)
 
 
 def row_products(a, b):
