@@ -59,6 +59,15 @@ def _classes(scores):
     return scores.argmax(axis=-1)
 
 
+def _decided(scores):
+    """The likeliest class of each example. ValueError if a score is NaN, which argmax would choose."""
+    if np.isnan(scores).any():
+        raise ValueError(
+            "predict: the scores of an example are NaN; expected finite numbers in X and in the model."
+        )
+    return _classes(scores)
+
+
 def _right(scores, y):
     """[how many examples are taken for their class, how many there are]"""
     kind = checked_kind("accuracy", "y", y, scores.shape, takes_numbers=False)
@@ -126,9 +135,9 @@ def _surprise(total, y):
 
 # ---------------------------------------------------------------------------- tables
 
-ACCURACY = Measure("accuracy", "acc", _right, _accuracy, _classes, worst=-1.0, ideal=1.0)
+ACCURACY = Measure("accuracy", "acc", _right, _accuracy, _decided, worst=-1.0, ideal=1.0)
 R_SQUARED = Measure("R squared", "R2", _squares, _r_squared, _outputs, worst=-np.inf, ideal=1.0)
-BITS = Measure("bits a word", "bits", _nats, _surprise, _classes, worst=np.inf, ideal=0.0)
+BITS = Measure("bits a word", "bits", _nats, _surprise, _decided, worst=np.inf, ideal=0.0)
 
 # By the kind of targets (engine/targets.py); 'words' are labels at each step of a sequence.
 MEASURES = {"labels": ACCURACY, "one-hot": ACCURACY, "numbers": R_SQUARED, "words": BITS}

@@ -79,6 +79,8 @@ class Solver(Resumable):
                        called in all, and only the first process prints and saves (docs/scaling.md)
     seed               of batches, augmentation and accuracy samples; None draws one, kept in `seed`
 
+    A model is trained by one Solver at a time: two threads with one model would mix their steps.
+
     After training `model.params` is the best on the validation set (the last, if there is none).
     loss_history (a loss a step), train_acc_history and val_acc_history (after the first step and
     each epoch), history (a dict an epoch), best_val_acc, best_params; epoch and iteration count what
@@ -365,7 +367,7 @@ class Solver(Resumable):
 
     def predict(self, X, batch_size=100):
         """The class of each example, the one with the largest score: integers (N,). In regression the
-        outputs, (N,) or (N, K).
+        outputs, (N,) or (N, K). ValueError if the score of a class is NaN.
         """
         X = diagnosis.checked_examples("Solver.predict", X, batch_size)
         decide = lambda part: self.measure.decide(self._scores(X[part]))  # noqa: E731

@@ -25,6 +25,8 @@ def one_hot(y, num_classes, dtype=np.float32):
     Raises ValueError unless the labels are integers from 0 to num_classes - 1.
     """
     y = np.asarray(y)
+    if y.ndim != 1:
+        raise ValueError(f"one_hot: y has shape {y.shape}, expected labels (N,).")
     if y.dtype.kind not in "iu" or (y.size and not (0 <= y.min() and y.max() < num_classes)):
         raise ValueError(
             f"one_hot: y has dtype {y.dtype} and values {set(y.ravel()[:5].tolist())} ..., "

@@ -50,7 +50,8 @@ class Net:
                   functools.partial(softmax_loss, smoothing=0.1). 'mse' takes numbers, for regression,
                   or classes, whose one-hot rows are its targets then. If the net gives scores at
                   each step, 'softmax' is the mean over the steps whose word is not -1
-    dtype         of the parameters; X is cast to it when `loss` is called
+    dtype         of the parameters; X is cast to it when `loss` is called. In float16 the epsilon of
+                  rmsprop and adam, 1e-8, is 0: give them a larger one
     streams       B, to learn long sequences window by window: a batch has B of them, and example i goes
                   on where example i of the batch before ended. The recurrent layers' states are carried
                   over, without gradient: truncated backpropagation through time (Williams & Peng
@@ -250,7 +251,8 @@ class Net:
     # ------------------------------------------------------------------ what it predicts
 
     def predict(self, X, batch_size=100):
-        """The class of each example, the one with the largest score: integers (N,).
+        """The class of each example, the one with the largest score: integers (N,). ValueError if a
+        score is NaN.
 
         After learning numbers the outputs, (N, K), or (N,) for one. X: as for `loss`; no more than
         batch_size examples are in work at once.

@@ -451,6 +451,8 @@ def test_one_hot():
     for y in ([3], [-1], [0.5]):
         with pytest.raises(ValueError, match="one_hot: y has dtype"):
             one_hot(y, 3)
+    with pytest.raises(ValueError, match=r"one_hot: y has shape \(2, 1\), expected labels \(N,\)"):
+        one_hot([[2], [0]], 3)  # would have ones for all labels in each row
 
 
 def test_standardize_and_mean_image():

@@ -55,6 +55,23 @@ def test_targets_that_do_not_fit_are_not_measured(measure, y, message):
         measure.sums(SCORES, y)
 
 
+@pytest.mark.parametrize("measure", [ACCURACY, BITS])
+def test_a_score_that_is_nan_is_no_class(measure):
+    scores = np.array([[1.0, 2.0], [np.nan, 0.0]])
+    with pytest.raises(ValueError, match="predict: the scores of an example are NaN"):
+        measure.decide(scores)
+    assert measure.decide(scores[:1]).tolist() == [1]
+
+
+def test_nets_predict_no_class_for_nan():
+    net = Net([Affine(3), ReLU(), Affine(2)], 2, seed=0)
+    X = np.array([[1.0, 2.0], [np.nan, 0.0]])
+    data = {"X_train": X[:1], "y_train": np.array([1])}
+    for model in (net, Solver(net, data, batch_size=1, verbose=False)):
+        with pytest.raises(ValueError, match="predict: the scores of an example are NaN"):
+            model.predict(X)
+
+
 def test_a_large_mean_costs_no_digits():
     y = 1e8 + np.array([0.0, 1, 2, 3])
     scores = y[:, None] + np.eye(4)[:, 3:]
