@@ -436,8 +436,11 @@ class Comparison:
         if 1e-10 < row.error and (row.error < 1e-6 or off < derivative.bound):
             noise = self._rounding(derivative.name, written, direction)
             row = compared(row.numeric, max(scale, noise / derivative.tolerance))
-        if row.passed or not may_kink:
+        if row.passed or derivative.method == COMPLEX_STEP:
             return row
+        refined = compared(float(np.sum(derivative.refined(direction) * dout)), scale)
+        if refined.passed or not may_kink:
+            return refined if refined.passed else row
         nearer = compared(float(np.sum(derivative.central(direction, 1e-7) * dout)))
         if nearer.passed:
             return nearer

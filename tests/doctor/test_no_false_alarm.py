@@ -9,7 +9,17 @@ from handgrad import layer_utils as U
 from handgrad import layers as L
 from handgrad import recurrent as R
 from handgrad.gradient_check import check_layer, check_loss, check_model
-from handgrad.models import AvgPool, BatchNorm, ConvNet, FullyConnectedNet, Net, ReLU, TwoLayerNet
+from handgrad.models import (
+    Affine,
+    AvgPool,
+    BatchNorm,
+    ConvNet,
+    FullyConnectedNet,
+    Net,
+    ReLU,
+    ThreeLayerConvNet,
+    TwoLayerNet,
+)
 
 CASES = []
 
@@ -381,6 +391,37 @@ def test_a_net_of_images_without_colour():
     X[:, :, 1:3, 1:3] = normal((4, 1, 2, 2), 0)
     report = check_model(IMAGE_NETS[0](), X, np.array([0, 1, 2, 0])).require()
     assert {d.cause for d in report.diagnoses} <= {"kink"}
+
+
+def softplus_forward(x):
+    """Its abs loses the imaginary part of a complex step."""
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))), x
+
+
+def softplus_backward(dout, x):
+    return dout / (1 + np.exp(-x))
+
+
+def pixels(shape, seed):
+    return np.random.default_rng(seed).integers(0, 256, shape)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("scale", "kind"), [(1e-4, normal), (1e-3, normal), (0.5, normal), (0.01, pixels)]
+)
+def test_a_right_net_that_takes_no_complex_step(scale, kind, seed):
+    """Gradients smaller than the rounding of short steps, and pixels, for which a step is long."""
+    layers = [Affine(5), (softplus_forward, softplus_backward), Affine(3)]
+    net = Net(layers, 4, seed=seed, weight_scale=scale)
+    check_model(net, kind((6, 4), seed), np.array([0, 1, 2, 2, 1, 0])).require()
+
+
+@pytest.mark.parametrize("seed", [12, 36])
+def test_a_right_net_with_many_kinks_close_by(seed):
+    """Tiny first weights, as in the course: steps of 1e-5 and longer cross kinks of relu and max."""
+    net = ThreeLayerConvNet((3, 8, 8), 3, 3, 5, 4, seed=seed)
+    check_model(net, normal((2, 3, 8, 8), seed), np.array([1, 2])).require()
 
 
 def test_there_are_enough():
