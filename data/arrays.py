@@ -5,7 +5,7 @@ import zipfile
 
 import numpy as np
 
-from ..engine.checkpoints import array_header
+from ..engine.archives import array_header
 from ..engine.errors import check_count
 from ..engine.randomness import generator
 from .files import most_bytes, named

@@ -1,48 +1,35 @@
-"""Checkpoints: all that a training needs to go on, in one .npz file.
+"""Checkpoints: all that a training needs to go on, in one file (archives.py).
 
-The file holds arrays under names such as 'params/W1', and `meta`, which is JSON. Reading runs no code.
-Everything is checked before it is read: the header of each array against what the reader expects, and
-the sizes against the size of the file. So a wrong file costs no memory, and whoever reads it changes
-nothing until all of it is known to be right.
+Everything in it is checked before any of it is taken: names, shapes and dtypes, numbers that fit
+together, and the settings of the training that is to go on.
 """
 
-import contextlib
 import copy
 import functools
 import hashlib
 import json
 import math
 import re
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from .archives import alike, file_named, group_of, grouped, read_archive, write_archive
 from .errors import refuse_unknown
-from .files import written_whole
 
 __all__ = [
     "Checkpoint",
-    "alike",
-    "array_header",
     "as_json",
     "copied_state",
-    "damage_named",
     "described",
-    "file_named",
-    "grouped",
     "last_epoch",
     "load",
     "load_params",
     "plain",
-    "read_checkpoint",
     "save",
-    "write_checkpoint",
 ]
 
 FORMAT = 2
-LARGEST_META = 1 << 25  # bytes: settings, and what is kept of some 150,000 epochs
 MOMENTS = ("on_step_end", "on_epoch_end")
 
 
@@ -90,7 +77,7 @@ def save(path, checkpoint):
     progress = dict(checkpoint.progress)
     arrays["loss_history"] = np.array(progress.pop("loss_history"), np.float64)
     meta = {"format": FORMAT, "settings": checkpoint.settings, **progress, "optim": scalars}
-    write_checkpoint(path, arrays, meta)
+    write_archive(path, arrays, meta)
 
 
 def _number(path, what, value):
@@ -100,102 +87,6 @@ def _number(path, what, value):
         raise ValueError(
             f"{path}: not written, because {what} = {value!r}; expected a number or an array."
         ) from None
-
-
-def write_checkpoint(path, arrays, meta):
-    """One .npz file: a dict of arrays, and `meta`, anything that JSON holds."""
-    for name, array in arrays.items():
-        if (dtype := np.asarray(array).dtype).kind not in "biufc":
-            raise ValueError(
-                f"{path}: not written, because {name} has dtype {dtype}; expected numbers."
-            )
-    text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    if text.size > LARGEST_META:
-        raise ValueError(f"{path}: not written, because its histories take {text.size} bytes.")
-    with written_whole(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays, meta=text)
-
-
-# ---------------------------------------------------------------------------- reading
-
-
-def read_checkpoint(path, choose=None, kind="checkpoint"):
-    """The arrays and the meta of a checkpoint. ValueError if the file is not one.
-
-    kind: what is expected, a key of WRITERS.
-
-    choose(headers, meta) gets {name: (shape, dtype)} and the meta before any array is read. It raises
-    ValueError if the file is not the expected one, and returns the names to be read. Default: all.
-    """
-    with _opened(path, kind) as archive:
-        with damage_named(path, kind):
-            headers = _headers(archive, Path(path).stat().st_size)
-            meta = json.loads(_member(archive, "meta").tobytes())
-            del headers["meta"]
-            if not isinstance(meta, dict):
-                raise ValueError(f"meta is a {type(meta).__name__}, expected a dict")
-        names = list(headers) if choose is None else choose(headers, meta)
-        with damage_named(path, kind):
-            return {name: _member(archive, name) for name in names}, meta
-
-
-@contextlib.contextmanager
-def _opened(path, kind):
-    with open(path, "rb") as file:
-        with damage_named(path, kind):
-            archive = zipfile.ZipFile(file)
-        with archive:
-            yield archive
-
-
-WRITERS = {"checkpoint": "Solver.save_checkpoint", "model": "Net.save"}
-
-
-@contextlib.contextmanager
-def damage_named(path, kind="checkpoint"):
-    """Turn whatever a damaged file makes a reader stumble over into a ValueError that names it."""
-    try:
-        yield
-    except Exception as error:
-        raise ValueError(
-            f"{path}: not a whole {kind} ({type(error).__name__}: {error}); "
-            f"expected a .npz file written by {WRITERS[kind]}."
-        ) from error
-
-
-def _headers(archive, size):
-    """{name: (shape, dtype)} of all members, which must be as large as they say and fit the file."""
-    headers = {}
-    for info in archive.infolist():
-        name = info.filename.removesuffix(".npy")
-        with archive.open(info) as member:
-            shape, dtype = array_header(member)
-            bytes_ = member.tell() + math.prod(shape) * dtype.itemsize
-        if dtype.kind not in "biufc" or min(shape, default=0) < 0 or bytes_ != info.file_size:
-            raise ValueError(f"{name} has shape {shape}, dtype {dtype} and {info.file_size} bytes")
-        headers[name] = shape, dtype
-    if sum(info.file_size for info in archive.infolist()) > size:
-        raise ValueError(f"its arrays are larger than the file of {size} bytes; they may be compressed")
-    (length,), dtype = headers["meta"]
-    if dtype != np.uint8 or length > LARGEST_META:
-        raise ValueError(f"meta has {length} entries of dtype {dtype}")
-    return headers
-
-
-def array_header(member):
-    """Shape and dtype of the array in an open .npy file, whose header is read and nothing else."""
-    version = np.lib.format.read_magic(member)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    shape, _, dtype = readers[version](member)
-    return shape, dtype
-
-
-def _member(archive, name):
-    with archive.open(f"{name}.npy") as member:
-        return np.lib.format.read_array(member, allow_pickle=False)
 
 
 # ---------------------------------------------------------------------------- taking up a training
@@ -221,7 +112,7 @@ def load(path, like, optim_keys=None, same_seed=False):
             _check_optim_numbers(meta["optim"], like, optim_keys)
         return list(headers)
 
-    arrays, meta = read_checkpoint(path, choose)
+    arrays, meta = read_archive(path, choose)
     groups = grouped(arrays)
     kept = NEW | meta
     if meta["format"] > 1:
@@ -243,33 +134,24 @@ def load_params(model, path, best=True):
     """
 
     def choose(headers, meta):
-        has_best = best and _group(headers, "best")
+        has_best = best and group_of(headers, "best")
         params, state = ("best", "best_state") if has_best else ("params", "state")
         with file_named(path):
             names = alike(params, headers, "parameters", model.params)
-            if _group(headers, state):
+            if group_of(headers, state):
                 names += alike(state, headers, "a state with", copied_state(model))
         return names
 
-    arrays, _ = read_checkpoint(path, choose)
+    arrays, _ = read_archive(path, choose)
     groups = grouped(arrays)
     model.params.update(groups["best"] or groups["params"])
     if new := groups["best_state"] or groups["state"]:
         model.state = new
 
 
-def alike(group, headers, words, arrays):
-    """The full names of a group, if it has the shapes of the arrays and their kind of numbers."""
-    found = {n: (shape, dtype.kind) for n, (shape, dtype) in _group(headers, group).items()}
-    expected = {n: (np.shape(a), np.asarray(a).dtype.kind) for n, a in arrays.items()}
-    if found != expected:
-        raise ValueError(f"holds {words} {found}, but the model has {expected}.")
-    return [f"{group}/{name}" for name in found]
-
-
 def last_epoch(path):
     """The number of epochs that a checkpoint holds."""
-    _, meta = read_checkpoint(path, lambda headers, meta: [])
+    _, meta = read_archive(path, lambda headers, meta: [])
     with file_named(path):
         return _whole("epoch", meta.get("epoch"))
 
@@ -312,26 +194,7 @@ def copied_state(model):
     return {name: copied(value) for name, value in state.items()} if isinstance(state, dict) else {}
 
 
-def _group(named, group):
-    """{name: value} of the names that begin with 'group/'."""
-    return {n.partition("/")[2]: v for n, v in named.items() if n.startswith(f"{group}/")}
-
-
-def grouped(arrays):
-    groups = ("params", "state", "best", "best_state", "optim")
-    return {group: _group(arrays, group) for group in groups}
-
-
 # ---------------------------------------------------------------------------- what is checked
-
-
-@contextlib.contextmanager
-def file_named(path):
-    """Put the file's name before what is wrong with it."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def _check_version(meta):
@@ -353,7 +216,7 @@ def _check_version(meta):
 
 
 def _check_params(headers, like):
-    shapes = {name: shape for name, (shape, _) in _group(headers, "params").items()}
+    shapes = {name: shape for name, (shape, _) in group_of(headers, "params").items()}
     expected = {name: np.shape(p) for name, p in like.params.items()}
     if shapes != expected:
         raise ValueError(
@@ -381,10 +244,10 @@ def _check_arrays(headers, like, optim_keys):
     params, state = _kinds(like.params), _kinds(like.state)
     _check_group("params", headers, params)
     _check_group("state", headers, state)
-    if _group(headers, "best") or _group(headers, "best_state"):
+    if group_of(headers, "best") or group_of(headers, "best_state"):
         _check_group("best", headers, params)
         _check_group("best_state", headers, state)
-    for name, came in _group(headers, "optim").items():
+    for name, came in group_of(headers, "optim").items():
         parameter, key = _parameter_and_key(name, like, optim_keys)
         is_state = optim_keys is None or optim_keys[key] is None
         expected = params[parameter] if optim_keys is not None else came
@@ -395,7 +258,7 @@ def _check_arrays(headers, like, optim_keys):
 
 
 def _check_group(group, headers, expected):
-    found = {n: _kind(shape, dtype) for n, (shape, dtype) in _group(headers, group).items()}
+    found = {n: _kind(shape, dtype) for n, (shape, dtype) in group_of(headers, group).items()}
     if found != expected:
         raise ValueError(f"{group} holds {found}, expected {expected}.")
 

@@ -1,6 +1,6 @@
 """Whole nets in files: layers and all, without pickle.
 
-A file is an .npz, as a checkpoint is (engine/checkpoints.py): arrays under names such as 'params/W1',
+A file is an .npz, as a checkpoint is (engine/archives.py): arrays under names such as 'params/W1',
 and JSON that describes the net. What JSON lacks stands in it as a dict {kind: content}, see KINDS.
 
 Reading runs no code of the file's choice: the functions that it may name are those of handgrad's
@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..engine.checkpoints import (
+from ..engine.archives import (
     alike,
     damage_named,
     file_named,
     grouped,
-    read_checkpoint,
-    write_checkpoint,
+    read_archive,
+    write_archive,
 )
 from ..engine.errors import look_up
 
@@ -44,7 +44,7 @@ def save(model, path):
         net = encoded(_description(model), own)
     arrays = {f"params/{name}": p for name, p in model.params.items()}
     arrays |= {f"state/{name}": a for name, a in model.state.items()}
-    write_checkpoint(path, arrays, {"model": FORMAT, "net": net})
+    write_archive(path, arrays, {"model": FORMAT, "net": net})
     return path
 
 
@@ -70,7 +70,7 @@ def load(path, pairs=None):
             params = alike("params", headers, "parameters", net.params)
             return params + alike("state", headers, "a state with", net.state)
 
-    arrays, _ = read_checkpoint(path, choose, "model")
+    arrays, _ = read_archive(path, choose, "model")
     groups = grouped(arrays)
     net.params.update(groups["params"])
     net.state = groups["state"]

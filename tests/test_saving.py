@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from handgrad import Solver, models
-from handgrad.engine.checkpoints import read_checkpoint, write_checkpoint
+from handgrad.engine.archives import read_archive, write_archive
 from handgrad.layers import conv_backward, conv_forward, softmax_loss
 from handgrad.models import (
     MODELS,
@@ -249,7 +249,7 @@ def test_a_seed_that_is_no_int64_is_refused_and_not_pickled(tmp_path):
 def parts(tmp_path):
     """The arrays and the meta of a good file, and its path."""
     trained(NETS["full"], seed=5).save(tmp_path / "net")
-    return *read_checkpoint(tmp_path / "net.npz"), tmp_path / "net.npz"
+    return *read_archive(tmp_path / "net.npz"), tmp_path / "net.npz"
 
 
 def test_hostile_names_are_not_looked_up(tmp_path, monkeypatch):
@@ -262,7 +262,7 @@ def test_hostile_names_are_not_looked_up(tmp_path, monkeypatch):
                 {"layer": ["Pair", {"dict": [["forward", {kind: name}], ["backward", {kind: name}]]}]}
             ]
             net = {"dict": [[k, layers if k == "layers" else v] for k, v in meta["net"]["dict"]]}
-            write_checkpoint(path, arrays, {**meta, "net": net})
+            write_archive(path, arrays, {**meta, "net": net})
             with pytest.raises(
                 ValueError, match=r"net.npz: (needs functions|not a whole model .*unknown)"
             ):
@@ -302,7 +302,7 @@ WRONG = [  # key of the description, what stands there instead
 def test_wrong_descriptions_name_the_file(tmp_path, key, value):
     arrays, meta, path = parts(tmp_path)
     entry(meta["net"], key)[1] = value
-    write_checkpoint(path, arrays, meta)
+    write_archive(path, arrays, meta)
     with pytest.raises(ValueError, match=r"net.npz: not a whole model \(.*written by Net.save\."):
         load(path)
 
@@ -311,10 +311,10 @@ def test_wrong_descriptions_name_the_file(tmp_path, key, value):
 def test_layers_that_are_not_in_the_file_take_no_memory(tmp_path, widths):
     net = Net([Affine(100), Affine(100), Affine(4)], 12, seed=0)
     path = net.save(tmp_path / "net")
-    arrays, meta = read_checkpoint(path)
+    arrays, meta = read_archive(path)
     layers = [{"layer": ["Affine", {"dict": [["width", width]]}]} for width in widths]
     entry(meta["net"], "layers")[1] = layers
-    write_checkpoint(path, arrays, meta)
+    write_archive(path, arrays, meta)
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match="there is no parameter of shape"):
@@ -331,7 +331,7 @@ def test_layers_that_are_not_in_the_file_take_no_memory(tmp_path, widths):
 def test_missing_entries_name_the_file(tmp_path, key):
     arrays, meta, path = parts(tmp_path)
     meta["net"]["dict"].remove(entry(meta["net"], key))
-    write_checkpoint(path, arrays, meta)
+    write_archive(path, arrays, meta)
     with pytest.raises(ValueError, match=r"net.npz: not a whole model"):
         load(path)
 
@@ -350,7 +350,7 @@ ARRAYS = [
 def test_wrong_arrays_name_the_file(tmp_path, name, change):
     arrays, meta, path = parts(tmp_path)
     array = arrays.pop(name)
-    write_checkpoint(path, arrays if change is None else {**arrays, name: change(array)}, meta)
+    write_archive(path, arrays if change is None else {**arrays, name: change(array)}, meta)
     with pytest.raises(ValueError, match=r"net.npz: not a whole model"):
         load(path)
 
@@ -362,10 +362,10 @@ def test_other_files_say_what_they_are(tmp_path):
     Solver(net, {"X_train": X, "y_train": y}, batch_size=3).save_checkpoint(path)
     with pytest.raises(ValueError, match=r"is a checkpoint of a Solver, .*load_params\(model, path\)"):
         load(path)
-    write_checkpoint(path, arrays, {**meta, "model": "handgrad model 9"})
+    write_archive(path, arrays, {**meta, "model": "handgrad model 9"})
     with pytest.raises(ValueError, match=r"its format is 'handgrad model 9'; expected .* by Net.save"):
         load(path)
-    write_checkpoint(path, arrays, {**meta, "net": 3})
+    write_archive(path, arrays, {**meta, "net": 3})
     with pytest.raises(ValueError, match=r"net.npz: not a whole model"):
         load(path)
     path.write_bytes(b"nonsense")
@@ -410,10 +410,10 @@ JSON = st.recursive(
 def test_whatever_stands_in_it_is_taken_or_refused(data, tmp_path_factory):
     net = Net([Affine(3), BatchNorm(), "relu", Dropout(0.2), Affine(2)], 2, seed=0)
     path = net.save(tmp_path_factory.mktemp("c") / "net")
-    arrays, meta = read_checkpoint(path)
+    arrays, meta = read_archive(path)
     place = data.draw(st.sampled_from(meta["net"]["dict"]))
     place[data.draw(st.integers(0, 1))] = data.draw(JSON)
-    write_checkpoint(path, arrays, meta)
+    write_archive(path, arrays, meta)
     try:
         back = load(path)
     except ValueError as refusal:

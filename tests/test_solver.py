@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import threadpoolctl
 from handgrad import Solver, optim
-from handgrad.engine.checkpoints import read_checkpoint, write_checkpoint
+from handgrad.engine.archives import read_archive, write_archive
 from handgrad.engine.randomness import generator
 from handgrad.models import ConvNet, FullyConnectedNet, TwoLayerNet
 from handgrad.solver import DivergenceError, load_params
@@ -397,9 +397,9 @@ def test_gradients_that_are_not_finite_diverge_also_when_clipped(blobs):
 def test_a_checkpoint_from_before_clipping_is_one_without_it(blobs, tmp_path):
     solver = solve(blobs)
     solver.save_checkpoint(tmp_path / "run.npz")
-    arrays, meta = read_checkpoint(tmp_path / "run.npz")
+    arrays, meta = read_archive(tmp_path / "run.npz")
     del meta["settings"]["clip_norm"]
-    write_checkpoint(tmp_path / "run.npz", arrays, meta)
+    write_archive(tmp_path / "run.npz", arrays, meta)
     solve(blobs).load_checkpoint(tmp_path / "run.npz")
     with pytest.raises(ValueError, match="was trained with clip_norm = None, but the Solver has 1.0"):
         solve(blobs, clip_norm=1.0).load_checkpoint(tmp_path / "run.npz")

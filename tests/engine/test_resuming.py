@@ -11,7 +11,10 @@ from handgrad.callbacks import Callback
 from handgrad.models import FullyConnectedNet
 
 ROOT = Path(handgrad.__file__).parent
-WATCHED = ("solver.py", "callbacks.py", "optim.py", "engine/resuming.py", "engine/checkpoints.py")
+WATCHED = (
+    *("solver.py", "callbacks.py", "optim.py"),
+    *("engine/resuming.py", "engine/checkpoints.py", "engine/archives.py"),
+)
 FILES = {str(ROOT / name) for name in WATCHED}
 
 

@@ -33,7 +33,7 @@ def announce(owner, name, word):
 
 def announce_all():
     announce(Solver, "_step", "step")
-    announce(checkpoints, "write_checkpoint", "write")
+    announce(checkpoints, "write_archive", "write")
     announce(helpers.Helper, "receive", "answer")
     announce(cli.train, "_report", "report")
 
