@@ -23,14 +23,15 @@ def load(count=None):
     return {key: part if key == "vocabulary" else part[:count] for key, part in load_names().items()}
 
 
-def build(seed, width, batch_size, num_epochs, count=None):
+def build(seed, width, batch_size, num_epochs, dropout=0, learning_rate=3e-3, count=None):
     data = load(count)
     context = data["X_train"].shape[1]
-    model = GPT(len(data["vocabulary"]), context, width, depth=4, heads=4, tied=False, seed=seed)
+    sizes = dict(context=context, width=width, depth=4, heads=4, tied=False)
+    model = GPT(len(data["vocabulary"]), **sizes, dropout=dropout, seed=seed)
     return Solver(
         model,
         data,
-        **adamw(learning_rate=3e-3),
+        **adamw(learning_rate),
         schedule=warmed_cosine(100, num_epochs * len(data["X_train"]) // batch_size),
         batch_size=batch_size,
         num_epochs=num_epochs,
@@ -64,15 +65,18 @@ STUDY = Study(
     "Names: a transformer of 200,000 parameters",
     """The net of makemore on its 32,033 names: 4 layers, 4 heads, width 64; makemore reports a test
 loss of about 1.92. Here a tenth of the names each is for validation and test; parameters are chosen
-on validation. Ten epochs of AdamW at batch 64, betas 0.9 and 0.99, weight decay 0.1 on matrices, the
-gradient clipped to norm 1, the learning rate up to 3e-3 over 100 steps and down along a cosine to a
-tenth. makemore takes 5e-4 at batch 32 until it is stopped, measures on 1000 names and keeps the
-parameters that are best on them. Losses are in nats a letter, and the end of a name is one.
-One run of one setting, looked at once on the test set: it comes close to 2.00, and neither to it nor
-to makemore's number. Validation still falls in the tenth epoch, while training is 0.08 ahead of it.
+on validation. Twenty epochs of AdamW at batch 64, betas 0.9 and 0.99, weight decay 0.1 on matrices,
+dropout 0.1, the gradient clipped to norm 1, the learning rate up to 5e-3 over 100 steps and down
+along a cosine to a tenth. makemore takes 5e-4 at batch 32 until it is stopped, measures on 1000 names
+and keeps the parameters that are best on them. Losses are in nats a letter, and the end of a name is
+one.
+One run. It is the second setting that was looked at on the test set. The first one, ten epochs at 3e-3
+without dropout, came to 2.026 on validation and to 2.020 there. Then two settings were tried on
+validation alone: twenty epochs with dropout 0.1 came to 1.991 at 3e-3 and to 1.969 at 5e-3. The better
+one is in the table.
 The minutes below are those of a machine that had other work to do.""",
     build,
-    {NET: dict(width=64, batch_size=64, num_epochs=10)},
+    {NET: dict(width=64, batch_size=64, num_epochs=20, dropout=0.1, learning_rate=0.005)},
     reported={NET: "about 1.92"},
     quick=dict(width=16, num_epochs=1, count=640),
     seeds=1,

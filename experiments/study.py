@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import os
 import re
 import time
 from collections.abc import Callable
@@ -117,14 +118,30 @@ def main(study, argv=None):
     """
     parser = argument_parser(study.name, study.title)
     parser.add_argument("--seeds", type=int, default=study.seeds)
+    help = "train it once, with all processors, and say how long it takes; writes nothing"
+    parser.add_argument("--train", choices=[*study.settings], metavar="SETTING", help=help)
     args = parser.parse_args(argv)
     changed = study.quick if args.quick else {}
     settings = {name: {**given, **changed} for name, given in study.settings.items()}
+    if args.train:
+        return train_once(study, settings[args.train])
     seeds = 1 if args.quick else args.seeds
     folder = args.folder / study.name
     result = compare(study.build, settings, seeds, keep=study.keep, folder=folder)
     show(study.section(result), study.figures(result), args.folder if args.quick else None)
     return 1 if result.failures else 0
+
+
+def train_once(study, given):
+    """Train the first seed of a setting with a worker on each processor, as `compare` does with one."""
+    solver = study.build(seed=0, **given)
+    began, used = time.perf_counter(), sum(os.times()[:4])
+    solver.train()
+    took, used = time.perf_counter() - began, sum(os.times()[:4]) - used
+    print(f"{took / 60:.1f} minutes, {used / 60:.1f} minutes of all processors")
+    if study.keep:
+        print("\n".join(f"{name}: {value}" for name, value in study.keep(solver).items()))
+    return 0
 
 
 def argument_parser(name, title):

@@ -59,6 +59,19 @@ def test_quick(name, real_data, tmp_path, capsys):
     assert PAGE.read_text() == before
 
 
+def test_a_setting_is_trained_once_and_nothing_is_written(real_data, tmp_path, capsys):
+    from experiments.shakespeare_gpt import STUDY
+    from experiments.study import PAGE, main
+
+    before = PAGE.read_text()
+    assert main(STUDY, ["--quick", "--train", "larger", "--folder", str(tmp_path)]) == 0
+    minutes, parameters, loss, *_ = capsys.readouterr().out.splitlines()
+    assert "minutes of all processors" in minutes
+    assert int(parameters.removeprefix("parameters: ")) > 16 * 128
+    assert 3 < float(loss.removeprefix("loss: ")) < 6
+    assert (PAGE.read_text(), [*tmp_path.iterdir()]) == (before, [])
+
+
 def test_quick_timing(tmp_path, capsys):
     from experiments.digits_loops import NAME, main
     from experiments.study import PAGE
