@@ -2,10 +2,11 @@
 
     X = rotate(X, rng, degrees=10)
 
-X is (N, C, H, W) of any dtype; the result is a new array of the same shape and dtype. Each image gets
-its own draw from the generator rng. To use a function as the Solver's `augment`, bind its settings:
-functools.partial(rotate, degrees=10). `compose` makes one function of several. Moves by a part of a
-pixel interpolate bilinearly. Pixels that come in from outside the image are zero.
+X is (N, C, H, W), an array of bytes, float32 or float64; the result is a new array of the same shape
+and dtype. Each image gets its own draw from the generator rng. To use a function as the Solver's
+`augment`, bind its settings: functools.partial(rotate, degrees=10). `compose` makes one function of
+several. Moves by a part of a pixel interpolate bilinearly. Pixels that come in from outside the image
+are zero.
 """
 
 import functools

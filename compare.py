@@ -243,7 +243,7 @@ RUN = {
 class SaveNowAndThen(Callback):
     """Saves the solver at the end of an epoch, if it has not done so for SAVE_EVERY seconds.
 
-    It does not save a training that is told to stop: taken up, that would train for an epoch more.
+    A training that is told to stop is not saved: after loading it would train for one more epoch.
     """
 
     def __init__(self, path):

@@ -348,7 +348,7 @@ def _is_clean(row):
 def _largest(grad):
     try:
         return float(np.max(np.abs(np.asarray(grad, np.complex128)), initial=0.0))
-    except (TypeError, ValueError):  # not numbers, which `_fault` says
+    except (TypeError, ValueError):  # `_fault` says that it holds no numbers
         return 0.0
 
 

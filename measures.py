@@ -113,6 +113,11 @@ def _r_squared(errors, y):
 
 def _nats(scores, y):
     """[the sum of -log p of the words that came, how many were the likeliest, how many there are]"""
+    if y.shape != scores.shape[:-1] or y.dtype.kind not in "iu":
+        raise ValueError(
+            f"bits: y has shape {y.shape} and dtype {y.dtype}, expected words {scores.shape[:-1]}, "
+            "integers."
+        )
     counts = y >= 0
     scores, y = scores[counts].astype(np.float64), y[counts]  # (words, V)
     scores -= scores.max(axis=-1, keepdims=True)

@@ -165,10 +165,10 @@ class Solver(Resumable):
         self.transform, self.num_train = transform or _as_they_are, len(self.X_train)
         if "class_names" in data and hasattr(self.model, "class_names"):
             self.model.class_names = list(map(str, data["class_names"]))
-        outputs = self.model.loss(self.transform(self.X_train[:1])).shape[1:]
+        scores = diagnosis.checked_scores(self.model.loss(self.transform(self.X_train[:1])))
         targets = {"train": self.y_train} | ({"val": self.y_val} if has_val else {})
         takes_numbers = getattr(self.model, "takes_numbers", True)
-        self.measure = MEASURES[diagnosis.checked_targets(targets, outputs, takes_numbers)]
+        self.measure = MEASURES[diagnosis.checked_targets(targets, scores.shape[1:], takes_numbers)]
 
     def _take_rule(self, rule, optim_config, lr_decay, schedule):
         """Check the update rule, its settings and the schedule of its learning rate."""
@@ -289,9 +289,9 @@ class Solver(Resumable):
         return self.transform(X), self.y_train[index]
 
     def _may_prepare(self, batch):
-        """Whether a worker may prepare the batch after this step beside it. No, if accuracies are
-        measured in between, which call `transform`, too, or images are augmented, which all workers
-        may share.
+        """Whether a worker may prepare the next batch during this step. It may not if an accuracy is
+        measured after the step, because that calls `transform`, too; nor if images are augmented,
+        because that may use all workers.
         """
         step, every = self.iteration + 1, self.validate_every
         is_measured = step == 1 or (every and step % every == 0)
@@ -309,13 +309,14 @@ class Solver(Resumable):
         if self.streams and self.step_in_epoch == 0:
             self.model.carried = self.model.at_rest()
         with beside:
-            loss, grads = self.model.loss(*batch)
+            result = self.model.loss(*batch)
+            if step == 0:
+                diagnosis.check_loss(result, self.model.params, self.trainable)
+            loss, grads = result
         rate = self.learning_rate_at(step, self.epoch)
         if not np.isfinite(loss):
             self._refuse(float(loss), *batch, grads, rate)
         batch.clear()  # the update can use its memory, which the cache still holds
-        if step == 0:
-            diagnosis.check_gradients(self.trainable, grads)
         self.end_step(float(loss), *self._updated(grads, rate))
 
     def _refuse(self, loss, X, y, grads, rate):

@@ -35,7 +35,7 @@ def threshold(solver, *, limit):
 
 
 def small_gain(solver, *, limit):
-    """The last epoch raised the training accuracy by less than `limit`, or lowered the bits a word."""
+    """The last epoch raised the training accuracy, or lowered the bits a word, by less than `limit`."""
     (*_, before, now), measure = solver.train_acc_history, _measure(solver)
     gain = now - before if measure.best is max else before - now
     return f"an epoch gained {gain:.4f} of training {measure.name}." if gain < limit else ""

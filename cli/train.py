@@ -54,7 +54,7 @@ def run(args):
         return _train_along(comm)
     folder, settings = _resumed(args) if args.resume else _new_run(args)
     if comm is None and "ranks" in settings:
-        comm = Single()  # its bits are those of several
+        comm = Single()  # computes in the parts that several processes had, for the same bits
     if comm is not None:
         settings["ranks"] = comm.Get_size()
     with _what_is_safe(folder), in_use(folder):

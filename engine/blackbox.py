@@ -125,7 +125,9 @@ class LayerBox:
                 f"check_layer: {self.title} got {kinds}, expected an array of floats; "
                 "try x.astype(float)."
             )
-        self.rng = np.random.default_rng([seed, 15])  # not the caller's own: x must not be dout
+        self.rng = np.random.default_rng(
+            [seed, 15]
+        )  # 15: else a caller with this seed may draw x = dout
         self.out, _ = self.forward(self.given(self.point))
         self.dout = self.rng.standard_normal(self.out.shape)
 

@@ -12,7 +12,7 @@ from .targets import checked_kind
 __all__ = [
     "check_batch_size",
     "check_callable",
-    "check_gradients",
+    "check_loss",
     "check_model",
     "check_schedule",
     "check_streams",
@@ -20,6 +20,7 @@ __all__ = [
     "check_update",
     "checked_data",
     "checked_examples",
+    "checked_scores",
     "checked_split",
     "checked_targets",
     "checked_views",
@@ -165,14 +166,48 @@ def checked_views(views):
 # ---------------------------------------------------------------------------- what a step gives
 
 
-def check_gradients(trainable, grads):
-    """Raise ValueError if a gradient is missing."""
-    missing = [name for name in trainable if name not in grads]
+def checked_scores(scores):
+    """The scores of one example, if they are an array for one example."""
+    if not isinstance(scores, np.ndarray) or scores.shape[:1] != (1,):
+        shape = "" if isinstance(scores, tuple | list) else f" of shape {np.shape(scores)}"
+        raise TypeError(
+            f"Solver: model.loss(X) gave a {type(scores).__name__}{shape} for 1 example, expected an "
+            "array of scores (1, ...)."
+        )
+    return scores
+
+
+def check_loss(result, params, trainable):
+    """Raise unless a model gave a loss, and a gradient for each parameter that is trained."""
+    expected = "expected a loss and a dict of gradients"
+    if not isinstance(result, tuple | list):
+        raise TypeError(f"Solver: model.loss gave a {type(result).__name__}, {expected}.")
+    if len(result) != 2:
+        values = f"{len(result)} value{'s' * (len(result) != 1)}"
+        raise TypeError(f"Solver: model.loss gave {values}, {expected}.")
+    loss, grads = result
+    if np.shape(loss) != ():
+        raise TypeError(f"Solver: model.loss gave a loss of shape {np.shape(loss)}, expected a number.")
+    if not isinstance(grads, dict):
+        raise TypeError(
+            f"Solver: model.loss gave gradients in a {type(grads).__name__}, expected a dict."
+        )
+    _check_gradients(grads, {name: params[name] for name in trainable})
+
+
+def _check_gradients(grads, params):
+    missing = [name for name in params if name not in grads]
     if missing:
         raise ValueError(
             f"Solver: model.loss gave gradients of {sorted(grads)}, but none of {missing}; "
             "expected one for each trainable parameter."
         )
+    for name, w in params.items():
+        if np.shape(grads[name]) != np.shape(w):
+            raise ValueError(
+                f"Solver: model.loss gave {name} a gradient of shape {np.shape(grads[name])}, expected "
+                f"{np.shape(w)}."
+            )
 
 
 def check_update(rule, name, w, result):
@@ -255,7 +290,7 @@ def checked_targets(targets, outputs, takes_numbers):
 def _check_labels(split, y, classes, takes_numbers):
     """Raise ValueError if a label is not one of the model's classes. A word may be -1, not to count."""
     least = 0 if y.ndim == 1 else -1
-    if not (least <= y.min() and y.max() < classes):  # windows of a text are large: no array for them
+    if not (least <= y.min() and y.max() < classes):  # a mask of all words would be large
         at = next(tuple(i.tolist()) for i in np.argwhere((y < least) | (y >= classes)))
         cure = ""
         if classes == 1:

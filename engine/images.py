@@ -39,7 +39,7 @@ def as_images(rows, shape):
 
 def flatten(x):
     """Examples (N, d_1, ..., d_k) as rows (N, D): a view, or a copy that runs along memory."""
-    N, D = len(x), math.prod(x.shape[1:])  # D by itself: an empty batch has no -1
+    N, D = len(x), math.prod(x.shape[1:])  # not reshape(N, -1): NumPy refuses it for N = 0
     if _batch_is_innermost(x):
         return _batch_last(x).reshape(D, N).T
     return x.reshape(N, D)

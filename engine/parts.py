@@ -20,8 +20,8 @@ __all__ = ["Parts", "by_part", "joined", "total"]
 class Parts:
     """Arrays (N_1, ...), (N_2, ...) that are parts of one batch, in `arrays`.
 
-    share: if other processes have other parts of the batch, what knows of them (ranks.py). The shape is
-    that of the whole batch.
+    share: the object that knows the parts of the other processes (ranks.py); None if there are none.
+    The shape is that of the whole batch.
     """
 
     def __init__(self, arrays, share=None):

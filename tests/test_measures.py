@@ -46,6 +46,8 @@ def test_by_hand_and_over_batches(measure, scores, y, expected):
     [
         (ACCURACY, np.array([[0], [1], [1]]), r"try y\[..., 0\]"),
         (ACCURACY, np.array([0, 1]), r"y has shape \(2,\), expected"),
+        (BITS, np.array([0, 1]), r"y has shape \(2,\) and dtype int64, expected words \(3,\)"),
+        (BITS, np.eye(2)[[0, 1, 1]], r"y has shape \(3, 2\) and dtype float64, expected words \(3,\)"),
         (R_SQUARED, np.ones(3), r"y has shape \(3,\), expected numbers \(3, 2\)"),
         (R_SQUARED, np.ones((2, 3)), r"y has shape \(2, 3\), expected numbers \(3, 2\)"),
     ],

@@ -840,6 +840,52 @@ def test_a_model_without_a_gradient_is_told_so(blobs):
         solve(blobs, model).train()
 
 
+GRADIENTS = {"W": np.zeros((5, 3))}
+
+
+class Scripted:
+    """A model of a user's that gives what it is told to give."""
+
+    def __init__(self, scores=None, result=(1.0, GRADIENTS)):
+        self.params, self.scores, self.result = dict(GRADIENTS), scores, result
+
+    def loss(self, X, y=None):
+        if y is not None:
+            return self.result
+        return X[:, :3] if self.scores is None else self.scores(X)
+
+
+SCRIPTS = [  # what a model gives, what the message says
+    (dict(scores=lambda X: 3.0), r"model.loss\(X\) gave a float of shape \(\) for 1 example, expected"),
+    (dict(scores=lambda X: X[:0]), r"gave a ndarray of shape \(0, 5\) for 1 example"),
+    (dict(scores=lambda X: (X, None)), "gave a tuple .* expected an array of scores"),
+    (dict(result=1.0), "model.loss gave a float, expected a loss and a dict of gradients"),
+    (dict(result=(1.0,)), "model.loss gave 1 value, expected a loss and a dict"),
+    (dict(result=(1.0, GRADIENTS, None)), "model.loss gave 3 values, expected a loss and a dict"),
+    (
+        dict(result=(np.ones(1), GRADIENTS)),
+        r"model.loss gave a loss of shape \(1,\), expected a number",
+    ),
+    (dict(result=(1.0, [GRADIENTS["W"]])), "model.loss gave gradients in a list, expected a dict"),
+    (
+        dict(result=(1.0, {"W": np.zeros((3, 5))})),
+        r"model.loss gave W a gradient of shape \(3, 5\), expected \(5, 3\)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("script", "message"), SCRIPTS)
+def test_what_a_model_of_ones_own_gives_is_checked(blobs, script, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        solve(blobs, Scripted(**script)).train()
+
+
+def test_a_model_of_ones_own_that_gives_what_it_should(blobs):
+    solver = solve(blobs, Scripted())
+    solver.train()
+    assert set(solver.loss_history) == {1.0}
+
+
 # ---------------------------------------------------------------------------- mistakes of beginners
 
 BEGINNERS = [  # keyword arguments, what the message says
