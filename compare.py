@@ -35,6 +35,7 @@ import numpy as np
 
 from .callbacks import Callback
 from .engine.checkpoints import described, plain
+from .engine.columns import in_columns
 from .engine.executors import executor_on
 from .engine.files import in_use, kept_aside, remove_leftovers, written_whole
 from .engine.html import shown
@@ -351,12 +352,7 @@ class Comparison:
             self._titles(),
             *(list(map(shown, row.values())) for row in self.rows()),
         ]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        text = [
-            "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        ]
-        return "\n".join(text + self._notes())
+        return "\n".join([in_columns(lines), *self._notes()])
 
     def markdown(self):
         """The rows as a Markdown table, and what failed or was damaged."""

@@ -25,6 +25,7 @@ import numpy as np
 from .doctor import Diagnosis, diagnose, of_layers, of_numbered_layers
 from .engine import diagnosis, html
 from .engine.blackbox import LayerBox, LossBox, ModelBox, Raised, floats, raised
+from .engine.columns import in_columns
 from .engine.derivatives import COMPLEX_STEP, Derivative
 from .engine.workers import workers
 
@@ -220,13 +221,8 @@ class Report:
 
     def __repr__(self):
         lines = [HEAD, *(row.cells for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        table = "\n".join(
-            "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        )
         first = [f"The first wrong layer from the loss down: {self.layer}."] if self.layer else []
-        return "\n".join([self.caption, table, *first, *map(_wrapped, self.diagnoses)])
+        return "\n".join([self.caption, in_columns(lines), *first, *map(_wrapped, self.diagnoses)])
 
     def _repr_html_(self):
         rows = html.table(HEAD, [row.cells for row in self.rows], self.caption)

@@ -15,6 +15,7 @@ import numpy as np
 from .. import layers as L
 from .. import recurrent as R
 from ..engine import html
+from ..engine.columns import in_columns
 from ..engine.errors import check_count, check_range, look_up, refuse_unknown
 from ..engine.parts import by_part
 from ..engine.passes import Passes
@@ -25,6 +26,7 @@ from .chain import Chain, Layer
 from .descriptions import described, in_line
 from .init import Draw
 from .order import pool_first, product_first
+from .summary import summary_lines
 
 __all__ = ["LOSSES", "Net", "keywords"]
 
@@ -325,34 +327,19 @@ class Net:
         print(self)
 
     def __repr__(self):
-        return f"{self._title()}\n{_table(self._lines())}"
+        return f"{self._title}\n{in_columns(self._lines, right=(0, 3, 4))}"
 
     def _repr_html_(self):
-        head, *lines = self._lines()
-        return html.table(head, lines, self._title())
+        head, *lines = self._lines
+        return html.table(head, lines, self._title)
 
+    @property
     def _title(self):
         return f"{self.name}: an example is {self.input_dim}"
 
+    @property
     def _lines(self):
-        """The summary as rows of cells, with its head and what there is in all."""
-        lines = [("", "layer", "output", "parameters", "multiplications")]
-        sizes, products, depth = [], [], 0
-        for layer, (title, shape, names) in zip(self.layers, self._rows, strict=True):
-            depth += layer.forks
-            title = f"{depth * '  '}{title}{layer.joins * ' (added)'}"
-            depth -= layer.joins
-            sizes.append(sum(self.params[name].size for name in names))
-            products.append(layer.products or self._products(layer, shape))
-            counts = (_shown(sizes[-1]), _shown(products[-1]))
-            lines.append((str(layer.number), title, str(shape), *counts))
-        return [*lines, ("", "in all", "", _shown(sum(sizes)), _shown(sum(products)))]
-
-    def _products(self, layer, shape):
-        """Multiplications an example: each weight is used for each pixel, or step, of the output."""
-        if layer.forward in PRODUCTS:
-            return self.params[layer.names[0]].size * math.prod(shape[1:])
-        return self.params[layer.names[0]].size * shape[0] if layer.forward in STEP_BY_STEP else 0
+        return summary_lines(self.layers, self._rows, self.params)
 
     # ------------------------------------------------------------------ what it keeps
 
@@ -464,21 +451,3 @@ def _check_branch(who, number, entered, left):
             f"{who}, layer {number}: a Residual ends with shape {left[1:]}, expected that of its "
             f"beginning, {entered[1:]}."
         )
-
-
-PRODUCTS = (L.affine_forward, L.conv_forward)
-STEP_BY_STEP = (R.temporal_affine_forward, R.word_scores_forward)
-
-
-def _shown(count):
-    return f"{count:,}" if count else "-"
-
-
-def _table(lines):
-    """Rows of cells in columns, the last two to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    sides = (str.rjust, str.ljust, str.ljust, str.rjust, str.rjust)
-    return "\n".join(
-        "  ".join(side(cell, w) for side, cell, w in zip(sides, line, widths, strict=True)).rstrip()
-        for line in lines
-    )
