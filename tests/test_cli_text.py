@@ -12,6 +12,7 @@ import pytest
 import scipy.special
 from handgrad.cli import gradcheck, main, texts
 from handgrad.cli.settings import build_model, checked_settings, load, settings_of, solver_of
+from handgrad.cli.train import _write_history
 from handgrad.data_utils import Characters, load_text
 from handgrad.models import MODELS, SEQUENCE_MODELS
 from handgrad.solver import load_params
@@ -85,6 +86,12 @@ def test_a_run_folder_holds_everything(run, text):
         assert float(row["val_bits"]) == pytest.approx(float(row["val_nats"]) / math.log(2))
         assert float(row["val_perplexity"]) == pytest.approx(2 ** float(row["val_bits"]))
         assert 0 < float(row["val_acc"]) < 1 < float(row["val_bits"])
+
+
+def test_a_history_may_have_begun_with_fewer_columns(tmp_path):
+    """As one of an earlier version, which is resumed."""
+    _write_history(tmp_path / "h.csv", [{"epoch": 1}, {"epoch": 2, "val_bits": 3.5}])
+    assert (tmp_path / "h.csv").read_text().splitlines() == ["epoch,val_bits", "1,", "2,3.5"]
 
 
 def test_the_report_tells_what_the_loss_is_on_validation(run, text):
@@ -310,11 +317,10 @@ def test_compare_of_a_flag(text, tmp_path, capsys):
     assert (
         main(["compare", "--vary", "tied", "yes", "no", *SMALL["GPT"], *options, "--epochs", "1"]) == 0
     )
-    said = capsys.readouterr().out
-    assert "tied yes" in said
-    assert "tied no" in said
-    runs = [json.loads(path.read_text())["given"] for path in (tmp_path / "runs").glob("*.json")]
-    assert {run["tied"] for run in runs} == {"True", "False"}
+    assert "tied yes" in capsys.readouterr().out
+    for name, tied in (("yes", "True"), ("no", "False")):
+        (run,) = (tmp_path / "runs").glob(f"tied_{name}-*.json")
+        assert json.loads(run.read_text())["given"]["tied"] == tied
 
 
 # ---------------------------------------------------------------------------- generate
