@@ -107,6 +107,8 @@ def eval_numerical_gradient_blobs(f, inputs, output, h=H):
 def grad_check_sparse(f, x, analytic_grad, num_checks=10, h=H, seed=None):
     """Compare analytic_grad with central differences of the number f(x) at random entries.
 
+    x, analytic_grad: arrays of one shape; x holds floats, is changed in place and restored.
+    num_checks: how many entries (10); one may come twice.  seed: of the draw (None: another each time).
     Prints a line for each entry, as the course does. Returns the largest relative error
     |a - b| / (|a| + |b|), which is 0 where both are 0.
     """
@@ -168,16 +170,19 @@ class Row:
 
     @property
     def passed(self):
+        """Whether the gradient of this array is right."""
         return not self.fault and self.error <= self.tolerance
 
     @property
     def verdict(self):
+        """'ok', 'WRONG', or what is at fault, in a few words."""
         if self.passed:
             return "ok, on a kink" if self.kink != "" else "ok"
         return self.fault or "WRONG"
 
     @property
     def cells(self):
+        """The row as text, under HEAD."""
         numbers = (f"{self.error:.1e}", self.where, f"{self.written:.9g}", f"{self.numeric:.9g}")
         return tuple(map(str, (self.name, self.shape, self.checked, *numbers, self.verdict)))
 
@@ -216,6 +221,7 @@ class Report:
 
     @property
     def caption(self):
+        """What was checked, and by which method."""
         methods = ", ".join(sorted({row.method for row in self.rows}))
         return f"{self.title} ({methods})"
 
@@ -243,6 +249,7 @@ def check_layer(forward, backward, *args, seed=0):
 
     args: the arguments of `forward`, which gets copies. Arrays of floats are differentiated, in
     float64; other arguments are passed on. backward returns one gradient for each array.
+    seed: of dout.
     Returns a Report with a row for each array. An exception in backward is a row's fault; one in
     forward is passed on.
     """

@@ -10,7 +10,11 @@ __all__ = ["ClassReport", "class_report", "confusion_matrix", "wilson_interval"]
 
 
 def wilson_interval(right, total, confidence=0.95):
-    """The interval of an accuracy of `right` out of `total` (Wilson 1927): (low, high)."""
+    """The interval of an accuracy of `right` out of `total` (Wilson 1927): (low, high).
+
+    right, total: whole numbers, 0 <= right <= total, total at least 1.  confidence: the share of such
+    intervals that hold the true accuracy (0.95).
+    """
     from scipy.stats import binomtest  # when first needed: it costs time at import
 
     interval = binomtest(int(right), int(total)).proportion_ci(confidence, method="wilson")
@@ -59,6 +63,7 @@ class ClassReport:
 
     @property
     def caption(self):
+        """The accuracy and its interval, in one line."""
         low, high = self.interval
         right = f"{self.right} of {self.total} right"
         return f"accuracy {self.accuracy:.4f}, {right}, 95 % interval {low:.4f} to {high:.4f}"
@@ -80,34 +85,47 @@ class ClassReport:
 
 
 def confusion_matrix(y, predicted, num_classes):
-    """counts (C, C): entry (i, j) is how many of class i were taken for class j."""
-    counts = np.zeros((num_classes, num_classes), int)
-    for name, labels in (("y", np.asarray(y)), ("predicted", np.asarray(predicted))):
-        _check_labels("confusion_matrix", name, labels)
+    """counts (C, C): entry (i, j) is how many of class i were taken for class j.
+
+    y, predicted: labels (N,), integers in [0, num_classes). Raises ValueError for any other.
+    """
+    y, predicted = _checked_labels("confusion_matrix", y, predicted)
+    for name, labels in (("y", y), ("predicted", predicted)):
         if labels.size and not (0 <= labels.min() and labels.max() < num_classes):
             raise ValueError(
                 f"confusion_matrix: {name} holds labels from {labels.min()} to {labels.max()}, "
                 f"expected 0 to {num_classes - 1}."
             )
-    np.add.at(counts, (np.asarray(y), np.asarray(predicted)), 1)
+    counts = np.zeros((num_classes, num_classes), int)
+    np.add.at(counts, (y.astype(np.intp), predicted.astype(np.intp)), 1)  # bools would be a mask
     return counts
 
 
-def _check_labels(who, name, labels):
-    if labels.size and labels.dtype.kind not in "biu":
-        raise ValueError(f"{who}: {name} has dtype {labels.dtype}, expected labels, integers from 0.")
+def _checked_labels(who, y, predicted):
+    """Both as arrays (N,) of labels."""
+    y, predicted = np.asarray(y), np.asarray(predicted)
+    if y.shape != predicted.shape or y.ndim != 1:
+        raise ValueError(
+            f"{who}: y has shape {y.shape} and predicted {predicted.shape}, expected as many labels in "
+            "both, (N,)."
+        )
+    for name, labels in (("y", y), ("predicted", predicted)):
+        if labels.size and labels.dtype.kind not in "biu":
+            raise ValueError(
+                f"{who}: {name} has dtype {labels.dtype}, expected labels, integers from 0."
+            )
+    return y, predicted
 
 
 def class_report(y, predicted, class_names=None):
-    """A ClassReport of labels y and predicted labels, both (N,), N at least 1."""
-    y, predicted = np.asarray(y), np.asarray(predicted)
-    if y.shape != predicted.shape or not y.size:
-        raise ValueError(
-            f"class_report: y has shape {y.shape} and predicted {predicted.shape}, "
-            "expected as many of both, and at least one."
-        )
-    for name, labels in (("y", y), ("predicted", predicted)):
-        _check_labels("class_report", name, labels)
+    """A ClassReport of labels y and predicted labels, both (N,), integers from 0, N at least 1.
+
+    class_names: a word for each class (None: the numbers up to the largest label). Raises ValueError
+    for other shapes, other dtypes, and labels without a name.
+    """
+    y, predicted = _checked_labels("class_report", y, predicted)
+    if not y.size:
+        raise ValueError("class_report: there are no labels, expected at least one.")
     C = int(max(y.max(), predicted.max())) + 1 if class_names is None else len(class_names)
     names = tuple(range(C)) if class_names is None else tuple(class_names)
     return ClassReport(confusion_matrix(y, predicted, C), names)

@@ -181,7 +181,10 @@ def visualize_grid(Xs, ubound=255.0, padding=1):
 
 
 def show_images(X, titles=None, columns=10):
-    """Images (N, C, H, W), each stretched to its own range, with a title each if given."""
+    """Images X (N, C, H, W), C = 1, 3 or 4, each stretched to its own range.
+
+    titles: N texts, or None.  columns: images side by side (10). Raises ValueError for other shapes.
+    """
     X = np.asarray(X)
     if X.ndim != 4 or X.shape[1] not in (1, 3, 4):
         raise ValueError(
@@ -204,7 +207,10 @@ def show_images(X, titles=None, columns=10):
 
 
 def show_augmented(X, augment, versions=8, seed=0):
-    """Each image of X (N, C, H, W) in a row: as it is, and after some draws of augment(X, rng)."""
+    """Each image of X (N, C, H, W) in a row: as it is, and after `versions` draws of augment(X, rng).
+
+    versions: how many draws (8).  seed: of the draws (0).
+    """
     rng = np.random.default_rng(seed)
     columns = [X, *(augment(X, rng) for _ in range(versions))]
     titles = ["before", *[""] * versions] * len(X)
@@ -226,7 +232,11 @@ def show_filters(w):
 
 
 def show_mistakes(X, y, predicted, class_names=None, most=50):
-    """The images that were classified wrong, each with 'predicted, not true' above it."""
+    """The images that were classified wrong, each with 'predicted, not true' above it.
+
+    X: (N, C, H, W).  y, predicted: labels (N,), N at least 1.  class_names: a word for each class
+    (None: numbers).  most: how many images at most (50). Raises ValueError if they do not fit.
+    """
     X, y, predicted = map(np.asarray, (X, y, predicted))
     if not y.shape == predicted.shape == X.shape[:1]:
         raise ValueError(
@@ -261,7 +271,10 @@ def _displayable(image):
 
 
 def show_confusion(counts, class_names=None):
-    """A confusion matrix with its numbers; the colour is the share of the true class."""
+    """A confusion matrix with its numbers; the colour is the share of the true class.
+
+    counts: (C, C), as `confusion_matrix` gives them.  class_names: C words (None: numbers).
+    """
     counts = np.asarray(counts)
     C = len(counts)
     names = _names("show_confusion", class_names, C)

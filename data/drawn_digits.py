@@ -30,6 +30,10 @@ def load_digits(num_training=6000, num_validation=1000, num_test=1000, seed=0):
     blurred and covered with noise. Training, validation and test images share the fonts and differ
     in the distortions. The task is easier than handwriting: it shows that a net learns, and no more.
     At most 100,000 images are drawn in all, about a thousand a second.
+
+    num_training, num_validation, num_test: how many of each.  seed: the same one draws the same images.
+    Returns the Solver's dict: X_train, y_train, X_val, y_val, X_test, y_test, `transform`, which
+    standardizes, and `class_names`. Raises ValueError for more images than that.
     """
     sizes = {"num_training": num_training, "num_validation": num_validation, "num_test": num_test}
     for name, size in sizes.items():

@@ -148,6 +148,9 @@ def load_text(path=None, length=64, stride=None, val_share=0.1, num_streams=None
 def load_shakespeare(length=64, stride=None, data_dir=None, num_streams=None):
     """Tiny Shakespeare (Karpathy 2015), 1.1 million characters of plays, by `load_text`; the last tenth
     is for validation.
+
+    length, stride, num_streams: as in `load_text`.  data_dir: the folder with text/input.txt (None: the
+    default folder). Raises FileNotFoundError if it is not there.
     """
     path = find(data_dir, "shakespeare", "text/input.txt", "text/tinyshakespeare.txt")
     return load_text(path, length, stride, num_streams=num_streams)
@@ -158,7 +161,9 @@ def load_names(data_dir=None, seed=0):
 
     A row of X is the word 0, '.', and then the letters; y is the letters, then 0, which ends a name,
     and -1 where nothing counts. A tenth each is for validation and test, drawn with `seed`.
-    Returns a dict with X_train, y_train, X_val, y_val, X_test, y_test and `vocabulary`.
+    data_dir: the folder with text/names.txt (None: the default folder).
+    Returns a dict with X_train, y_train, X_val, y_val, X_test, y_test and `vocabulary`. Raises
+    FileNotFoundError if the file is not there, ValueError if a name holds a hyphen or the like.
     """
     path = find(data_dir, "names", "text/names.txt")
     names = _read(path).split()

@@ -11,7 +11,8 @@ def spiral(num_points=100, num_classes=3, seed=0):
     """The course's spiral: one arm of points for each class; no straight line separates the arms.
 
     Returns X (num_points * num_classes, 2) float32 with coordinates from -1 to 1, and y, the number
-    of the arm, from 0. Source: cs231n, "Putting it together: minimal neural network case study".
+    of the arm, from 0. The same seed draws the same points. Source: cs231n, "Putting it together:
+    minimal neural network case study".
     """
     rng = generator(seed, "data")
     X = np.empty((num_classes, num_points, 2), np.float32)
@@ -25,6 +26,7 @@ def spiral(num_points=100, num_classes=3, seed=0):
 def adding_problem(num_sequences, length, seed=0):
     """Two numbers of a long sequence are to be added (Hochreiter & Schmidhuber 1997): a test of memory.
 
+    num_sequences is N.  length: steps, at least 2.  seed: the same one draws the same sequences.
     Returns X (N, length, 2) float32, at each step a number in [0, 1) and a mark, which is 1 at two
     steps, one in each half, and else 0; and y (N,) float32, the sum of the two marked numbers. Who
     always answers 1 has a mean squared error of 1/6.
@@ -40,7 +42,10 @@ def adding_problem(num_sequences, length, seed=0):
 
 
 def parity(num_sequences, length, seed=0):
-    """Whether the number of ones so far is odd, at each step: X and y (N, length), words 0 and 1."""
+    """Whether the number of ones so far is odd, at each step: X and y (N, length), words 0 and 1.
+
+    num_sequences is N.  seed: the same one draws the same sequences.
+    """
     X = generator(seed, "data").integers(2, size=(num_sequences, length))
     return X, X.cumsum(axis=1) % 2
 
@@ -48,6 +53,7 @@ def parity(num_sequences, length, seed=0):
 def reversal(num_sequences, length, vocab_size=10, seed=0):
     """A sequence is to be said backwards: a test of attention.
 
+    num_sequences is N.  seed: the same one draws the same sequences.
     Returns X and y (N, 2 * length), the words of a language model: X is the sequence, a mark (the word
     vocab_size), and the answer without its last word. y is -1 until the mark, and from there on the
     answer. So a model has vocab_size + 1 words.

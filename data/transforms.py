@@ -20,7 +20,7 @@ __all__ = [
 
 
 def one_hot(y, num_classes, dtype=np.float32):
-    """Labels (N,) as rows (N, num_classes) with a 1 at the label and 0 elsewhere.
+    """Labels y (N,) as rows (N, num_classes) with a 1 at the label and 0 elsewhere, in `dtype`.
 
     Raises ValueError unless the labels are integers from 0 to num_classes - 1.
     """
@@ -40,7 +40,8 @@ def one_hot(y, num_classes, dtype=np.float32):
 def mean_image(X, dtype=np.float32):
     """The mean over the examples of X (N, ...), with the shape of one example.
 
-    The sum is taken in float64 without a float copy of X, so X may be gigabytes of bytes.
+    The sum is taken in float64 without a float copy of X, so X may be gigabytes of bytes. The result is
+    of `dtype`.
     """
     return (np.sum(X, axis=0, dtype=np.float64) / max(1, len(X))).astype(dtype)
 

@@ -37,11 +37,23 @@ def test_a_class_that_never_came():
     assert "-" in str(class_report([0], [0], "ab"))
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
+def test_labels_of_any_dtype_are_counted(dtype):
+    y, predicted = np.array([1, 0, 1], dtype), np.array([1, 1, 1], dtype)
+    for n in (2, 3):
+        counts = [[0, 1], [0, n - 1]]
+        np.testing.assert_array_equal(confusion_matrix(y[:n], predicted[:n], 2), counts)
+
+
 def test_errors():
     with pytest.raises(ValueError, match=r"y has shape \(2,\) and predicted \(3,\)"):
         class_report([0, 1], [0, 1, 1])
     with pytest.raises(ValueError, match="at least one"):
         class_report(np.empty(0, int), np.empty(0, int))
+    with pytest.raises(ValueError, match=r"class_report: y has shape \(2, 1\) and predicted \(2, 1\)"):
+        class_report([[0], [1]], [[0], [1]])
+    with pytest.raises(ValueError, match=r"confusion_matrix: y has shape \(3,\) and predicted \(1,\)"):
+        confusion_matrix([0, 1, 2], [0], 3)  # which NumPy would broadcast
 
 
 def test_the_confusion_matrix_has_its_old_place_too():
