@@ -142,7 +142,7 @@ def training(net, count):
     return np.array(times)
 
 
-def generating(count, n=1000, rounds=5):
+def generating(count, n=1000, rounds=15):
     """The same for `n` characters of GPT."""
     from .peer_torch_sequences import generate
 
