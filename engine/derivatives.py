@@ -37,7 +37,7 @@ class Derivative:
         self.single = self.eps > 1e-10
         self.h = 1e-2 if self.single else 1e-5
         self._here, self._size = out.astype(np.float64), float(np.linalg.norm(out))
-        self.lost = min(0.1, 4 * self.eps * _largest(point[name]) / self.h)
+        self.lost = min(0.1, 10 * self.eps * _largest(point[name]) / self.h)
         if method is None:
             method = CENTRAL if self.single or not self._takes_complex() else COMPLEX_STEP
         self.method, takes_complex = method, method == COMPLEX_STEP
@@ -111,12 +111,12 @@ class Derivative:
         size = np.linalg.norm(exact)
         return any(
             np.linalg.norm(exact - self.central(direction, longer))
-            <= 0.1 * size + self._noise(longer) / 100
+            <= 0.03 * size + self._noise(longer) / 10
             for longer in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
         )
 
     def _noise(self, h):
-        return 1e3 * self.eps * self._size / h
+        return 30 * self.eps * self._size / h
 
     def _complex_step(self, direction):
         """Im f(x + ih d) / h, or None where f does not take complex numbers."""

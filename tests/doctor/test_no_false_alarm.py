@@ -406,7 +406,7 @@ def pixels(shape, seed):
     return np.random.default_rng(seed).integers(0, 256, shape)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 21, 31])
 @pytest.mark.parametrize(
     ("scale", "kind"), [(1e-4, normal), (1e-3, normal), (0.5, normal), (0.01, pixels)]
 )
