@@ -834,6 +834,8 @@ def test_mse_loss_of_one_output_takes_a_number_for_each_example():
     loss, dx = L.mse_loss(x, y)
     assert loss == pytest.approx((0.25 + 0 + 9) / 3)
     np.testing.assert_allclose(dx, [[1 / 3], [0], [2]])
+    labels = np.zeros(3, int)  # of the only class: one-hot rows of 1
+    assert L.mse_loss(x, labels)[0] == pytest.approx((0 + 1 + 9) / 3)
 
 
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "sigmoid", "tanh"])
@@ -880,6 +882,11 @@ ERRORS = [
         "w has dtype object, expected an array of numbers",
     ),
     (L.mse_loss, (np.zeros((1, 2)), np.array([["a", "b"]])), "y has dtype <U1, expected an array"),
+    (
+        L.mse_loss,
+        (np.zeros((2, 3, 4)), np.zeros((2, 3))),
+        "y has shape (2, 3), expected targets (2, 3, 4)",
+    ),
     (
         L.conv_forward,
         (x4, np.zeros((4, 2, 3, 3)), b4, {}),

@@ -565,11 +565,11 @@ def test_refit_needs_an_affine_layer_at_the_end(last):
         refit_last_layer(model, np.zeros((3, 1, 5, 5)), np.arange(3))
 
 
-@pytest.mark.parametrize("N", [0, 2])
-def test_refit_needs_a_label_for_each_example(N):
+@pytest.mark.parametrize(("N", "labels"), [(60, 0), (60, 2), (0, 0)])
+def test_refit_needs_a_label_for_each_example(N, labels):
     X, _ = batch((12,), N=60)
-    with pytest.raises(ValueError, match=rf"X has 60 examples and y the shape \({N},\)"):
-        refit_last_layer(FullyConnectedNet([9], 12, 4), X, np.zeros(N, int))
+    with pytest.raises(ValueError, match=rf"X has {N} examples and y the shape \({labels},\)"):
+        refit_last_layer(FullyConnectedNet([9], 12, 4), X[:N], np.zeros(labels, int))
 
 
 def test_a_loss_of_ones_own():
@@ -667,6 +667,12 @@ def test_wrong_calls_to_predict(settings, method, given, message):
     model = Net([Affine(4)], 12, **settings)
     with pytest.raises(ValueError, match=message):
         getattr(model, method)(**{"X": np.zeros((2, 12)), **given})
+
+
+def test_layers_of_a_branch_stand_further_in():
+    net = Net([Affine(3), Residual([ReLU(), Affine(3)]), ReLU(), Affine(2)], 3, seed=0)
+    cells = [line[:21].rstrip() for line in str(net).splitlines()[2:-1]]
+    assert cells == ["1  affine 3", "2    relu", "3    affine 3 (added)", "4  relu", "5  affine 2"]
 
 
 def test_in_a_notebook_a_net_is_a_table():
