@@ -403,14 +403,14 @@ def test_a_folder_without_a_net_for_texts_is_one_line(run, tmp_path, capsys):
 @pytest.mark.parametrize("end", ["closed pipe", "Ctrl-C"])
 def test_it_ends_quietly(end, run):
     command = [sys.executable, "-m", "handgrad", "generate", str(run), "-n", "1000000"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout.read(20)
-    if end == "Ctrl-C":
-        process.send_signal(signal.SIGINT)
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    assert process.wait() == (130 if end == "Ctrl-C" else 0)
-    process.stderr.close()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.read(20)
+        if end == "Ctrl-C":
+            process.send_signal(signal.SIGINT)
+            process.stdout.read()  # to the end: a pipe that is closed now could end it first
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == (130 if end == "Ctrl-C" else 0)
 
 
 def test_names_are_lines(files, tmp_path, capsys):
