@@ -1,6 +1,7 @@
 """The command line on texts: train, resume, generate, compare."""
 
 import csv
+import functools
 import json
 import math
 import signal
@@ -403,7 +404,9 @@ def test_a_folder_without_a_net_for_texts_is_one_line(run, tmp_path, capsys):
 @pytest.mark.parametrize("end", ["closed pipe", "Ctrl-C"])
 def test_it_ends_quietly(end, run):
     command = [sys.executable, "-m", "handgrad", "generate", str(run), "-n", "1000000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # jobs with & ignore it
+    with subprocess.Popen(command, **pipes, preexec_fn=listen) as process:
         assert process.stdout.read(20)
         if end == "Ctrl-C":
             process.send_signal(signal.SIGINT)
