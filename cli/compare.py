@@ -72,13 +72,12 @@ def _parsed(option, value):
     """What the command line makes of `--option value`, as settings; exits as it does if wrong."""
     parser = argparse.ArgumentParser("handgrad compare", add_help=False)
     add_options(parser)
-    name = option.lstrip("-").replace("-", "_")
+    typed = option.lstrip("-")
+    name = typed.replace("-", "_")
     if name not in OPTIONS or name == "seed":
         raise ValueError(f"compare: --vary {option}, expected an option of the run or the model.")
-    typed = option.lstrip("-")
-    words = [f"--{typed}", *value.split()]
-    if value in ("yes", "no"):
-        words = [f"--{typed}" if value == "yes" else f"--no-{typed}"]
+    flags = {"yes": [f"--{typed}"], "no": [f"--no-{typed}"]}
+    words = flags.get(value, [f"--{typed}", *value.split()])
     return {name: getattr(parser.parse_args(words), name)}
 
 

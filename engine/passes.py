@@ -90,7 +90,7 @@ class Passes:
     def _products_of(self, parts, share=None):
         """Inside, a product of a part of sequences is not shared out. Those of images are stacks."""
         is_apart = self.examples == "sequences" and (share is not None or len(parts) > 1)
-        return undivided() if is_apart else contextlib.nullcontext()
+        return undivided(is_apart)
 
     def _there_and_back(self, X, y, parts, share):
         *stages, turn = self._stages(share, parts)
